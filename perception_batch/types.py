@@ -1,0 +1,280 @@
+"""The nouns that travel between the rooms. Frozen, complete, numpy only.
+
+Stamps are `int` nanoseconds. Boxes are pixels of the original image with (0, 0) the outer corner of the
+top-left pixel, x right, y down. Positions are metres in the frame that the field names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from perception_batch.geometry import SE3
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+Image: TypeAlias = npt.NDArray[np.uint8]
+
+FrameStatus = Literal["ok", "missing", "not_due", "held", "undecodable"]
+UnusedReason = Literal[
+    "out_of_tolerance", "duplicate", "resampled", "no_anchor", "lead_in", "not_due", "policy", "bad_stamp"
+]
+SuppressedReason = Literal["", "low_score", "ego_mask", "duplicate", "ghost", "class"]
+
+
+@dataclass(frozen=True, slots=True)
+class StillPayload:
+    """A compressed still image, as the camera driver wrote it."""
+
+    data: bytes | memoryview
+    """The JPEG or PNG file."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawPayload:
+    """Uncompressed pixels, as in ``sensor_msgs/Image``."""
+
+    data: bytes | memoryview | npt.NDArray[np.uint8]
+    """At least ``step_bytes * height`` bytes when whole; `decode` checks."""
+    step_bytes: int
+    """Bytes from one row to the next, padding included."""
+    is_bigendian: bool
+    """Byte order of pixels wider than eight bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedFrame:
+    """One camera image as the log holds it, not decoded."""
+
+    camera: str
+    """Name of the camera (from its topic, or renamed by the config)."""
+    stamp_ns: int
+    """Exposure time, ns: the header's stamp where plausible, plus the camera's configured offset."""
+    log_ns: int
+    """When the recorder received it, ns."""
+    payload: StillPayload | RawPayload
+    """The bytes."""
+    encoding: str
+    """``jpeg``, ``png``, or the raw pixel format such as ``rgb8``; lower case; ``unknown`` if neither."""
+    sequence: int
+    """Position of the frame among those of its camera in the log, from 0; counts every frame."""
+    width_px: int
+    """Width that the image claims; 0 where its header cannot be read."""
+    height_px: int
+    """Height that the image claims; 0 where its header cannot be read."""
+    original_stamp_ns: int
+    """The stamp before ``stamp_offset_ms`` was added, ns."""
+    stamp_ok: bool = True
+    """False where the stamp is implausible (zero, or more than a day from `log_ns`)."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that the payload holds in memory."""
+        data = self.payload.data
+        return data.nbytes if isinstance(data, (memoryview, np.ndarray)) else len(data)
+
+    def __repr__(self) -> str:
+        return (
+            f"EncodedFrame({self.camera!r}, stamp_ns={self.stamp_ns}, {self.encoding}, "
+            f"{self.width_px}x{self.height_px}, {self.size_bytes} bytes)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded camera image."""
+
+    camera: str
+    """Name of the camera."""
+    stamp_ns: int
+    """Exposure time, ns."""
+    image: Image
+    """(H, W, 3) uint8 RGB, C-contiguous."""
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
+            raise ValueError(f"expected an (H, W, 3) uint8 image, got {self.image.shape} {self.image.dtype}")
+
+    def __repr__(self) -> str:
+        return f"Frame({self.camera!r}, stamp_ns={self.stamp_ns}, image={self.image.shape})"
+
+
+@dataclass(frozen=True, slots=True)
+class UnusedFrame:
+    """A frame that no timestep uses, and why. It holds no pixels."""
+
+    camera: str
+    """Name of the camera."""
+    stamp_ns: int
+    """Exposure time, ns."""
+    log_ns: int
+    """When the recorder received it, ns."""
+    reason: UnusedReason
+    """Why it is not used."""
+    encoding: str
+    """As in `EncodedFrame`."""
+    width_px: int
+    """As in `EncodedFrame`."""
+    height_px: int
+    """As in `EncodedFrame`."""
+
+    @classmethod
+    def of(cls, frame: EncodedFrame, reason: UnusedReason) -> UnusedFrame:
+        """The record of `frame`, without its payload."""
+        return cls(
+            frame.camera,
+            frame.stamp_ns,
+            frame.log_ns,
+            reason,
+            frame.encoding,
+            frame.width_px,
+            frame.height_px,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSet:
+    """The frames of one timestep."""
+
+    index: int
+    """Counts the timesteps of the run from 0."""
+    stamp_ns: int
+    """Time of the timestep, ns: the reference camera's stamp, or where it would have been."""
+    frames: Mapping[str, EncodedFrame]
+    """By camera; a camera without a frame is an absent key."""
+    status: Mapping[str, FrameStatus]
+    """For every selected camera."""
+    unused: tuple[UnusedFrame, ...] = ()
+    """Frames that were settled as unused since the timestep before this one."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all payloads."""
+        return sum(frame.size_bytes for frame in self.frames.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """The boxes of one image, in order of falling score. Row ``i`` is detection number ``i``."""
+
+    xyxy: npt.NDArray[np.float32]
+    """(N, 4) px in the original image: left, top, right, bottom; clipped to the image."""
+    score: npt.NDArray[np.float32]
+    """(N,) 0..1."""
+    class_id: npt.NDArray[np.int16]
+    """(N,) the model's own class numbers."""
+
+    def __post_init__(self) -> None:
+        n = len(self.score)
+        if self.xyxy.shape != (n, 4) or self.score.shape != (n,) or self.class_id.shape != (n,):
+            raise ValueError(
+                f"expected xyxy (N, 4), score (N,), class_id (N,); "
+                f"got {self.xyxy.shape}, {self.score.shape}, {self.class_id.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def __repr__(self) -> str:
+        return f"Detections(n={len(self)})"
+
+    @classmethod
+    def empty(cls) -> Detections:
+        """No boxes."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int16))
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One detection as part of an object."""
+
+    camera: str
+    """Name of the camera."""
+    detection: int
+    """Row in that camera's `Detections` of the timestep."""
+
+
+@dataclass(frozen=True, slots=True)
+class FusedObject:
+    """One thing in the world at one timestep, whichever cameras saw it."""
+
+    class_id: int
+    """The model's number for the decided class; -1 where the model has none of that name."""
+    label: str
+    """The ontology's name of the decided class; the model's own where the ontology has none."""
+    score: float
+    """``1 - prod(1 - s)`` over the best detection of each camera (noisy or), 0..1."""
+    position_m: FloatArray
+    """(3,) centre of the 3-D box in the base frame at the timestep's stamp; NaN where unknown."""
+    covariance_m2: FloatArray
+    """(3, 3) of `position_m`; NaN where unknown."""
+    size_lwh_m: FloatArray
+    """(3,) length, width, height; NaN where unknown."""
+    size_source: Literal["prior", "unknown"]
+    """Where `size_lwh_m` comes from."""
+    yaw_rad: float
+    """Heading about base z, from x towards y; NaN where unknown."""
+    observations: tuple[Observation, ...]
+    """At most one a camera, ordered by camera name."""
+    track_id: int = -1
+    """Identity over time; -1 until a tracker gives one."""
+    velocity_mps: FloatArray = field(default_factory=lambda: np.full(3, np.nan))
+    """(3,) over ground in the base frame's axes; NaN where unknown."""
+    filled: bool = False
+    """True where hindsight put the object into a gap without observations."""
+
+    @property
+    def has_position(self) -> bool:
+        """True where `position_m` is known."""
+        return bool(np.isfinite(self.position_m).all())
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """What fusion made of one timestep."""
+
+    objects: tuple[FusedObject, ...]
+    """Object ``i`` of the timestep is row ``i``; sorted by falling score, then by observation."""
+    object_of: Mapping[str, npt.NDArray[np.int32]]
+    """By camera: (N,) the object that each detection became, -1 for none."""
+    suppressed: Mapping[str, tuple[SuppressedReason, ...]]
+    """By camera: N reasons why a detection is not part of an object; empty text where it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class EgoPose:
+    """The vehicle's pose and velocity at one instant."""
+
+    stamp_ns: int
+    """ns."""
+    frame_id: str
+    """The fixed frame, such as ``odom``."""
+    odom_SE3_base: SE3
+    """Base frame in the fixed frame."""
+    velocity_mps: FloatArray
+    """(3,) over ground, in the base frame's axes; NaN where unknown."""
+    source: str
+    """``tf`` or the odometry topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimestepResult:
+    """All that is known of one timestep."""
+
+    index: int
+    """Counts the timesteps of the run from 0."""
+    stamp_ns: int
+    """ns."""
+    status: Mapping[str, FrameStatus]
+    """For every selected camera, in the order of the cameras."""
+    frame_stamps_ns: Mapping[str, int]
+    """By camera, for those with a frame (``ok``, ``held``, ``undecodable``)."""
+    detections: Mapping[str, Detections]
+    """By camera, for those whose image was decoded: every box kept."""
+    fusion: Fusion
+    """What fusion made of the detections."""
+    ego: EgoPose | None
+    """The vehicle at `stamp_ns`; None where the log has no ego motion there."""
