@@ -190,7 +190,7 @@ def _distort(a: FloatArray, b: FloatArray, d: tuple[float, ...]) -> tuple[FloatA
 def _undistort(xy_d: FloatArray, d: tuple[float, ...], radius_limit: float) -> FloatArray:
     """Invert `_distort` by Newton's method with a numeric Jacobian; NaN where it does not come back."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        xy = xy_d / np.maximum(
+        xy: FloatArray = xy_d / np.maximum(
             1.0, np.linalg.norm(xy_d, axis=1, keepdims=True) / max(radius_limit * 0.9, 1e-6)
         )
         step = 1e-6
