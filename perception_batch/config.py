@@ -95,6 +95,7 @@ class SyncConfig(_Section):
     reference: str = "auto"
     tolerance_ms: Annotated[float, Field(gt=0)] | Auto = "auto"
     policy: Literal["keep"] = "keep"
+    window_mb: Annotated[float, Field(gt=0)] = 256.0
     every: Annotated[int, Field(ge=1)] = 1
     rate_hz: Annotated[float, Field(gt=0)] | None = None
     min_distance_m: NotYet = None
