@@ -1,0 +1,176 @@
+"""flow: order kept, errors named, threads joined, sources closed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perception_batch.flow import QueueStats, StageTime, ordered_batches, ordered_map, prefetch, timed
+
+
+def _flow_threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("flow-")]
+
+
+class Source:
+    """Counts what was taken, fails at a given item, and knows whether it was closed."""
+
+    def __init__(self, n: int, fail_at: int | None = None) -> None:
+        self.n, self.fail_at, self.taken, self.closed = n, fail_at, 0, False
+
+    def __iter__(self) -> Iterator[int]:
+        try:
+            for i in range(self.n):
+                if i == self.fail_at:
+                    raise OSError(f"item {i}")
+                self.taken += 1
+                yield i
+        finally:
+            self.closed = True
+
+
+@given(items=st.lists(st.integers(), max_size=40), depth=st.integers(1, 5))
+@settings(max_examples=60, deadline=None)
+def test_prefetch_is_the_identity(items: list[int], depth: int) -> None:
+    assert list(prefetch(items, depth=depth, name="x")) == items
+    assert not _flow_threads()
+
+
+@given(items=st.lists(st.integers(), max_size=40), workers=st.integers(1, 4))
+@settings(max_examples=40, deadline=None)
+def test_ordered_map_is_map(items: list[int], workers: int) -> None:
+    assert list(ordered_map(lambda x: x * 3, items, workers=workers, name="x")) == [x * 3 for x in items]
+    assert not _flow_threads()
+
+
+def test_ordered_map_keeps_order_when_early_items_are_slow() -> None:
+    def slow_first(x: int) -> int:
+        time.sleep(0.02 if x % 3 == 0 else 0)
+        return x
+
+    assert list(ordered_map(slow_first, range(20), workers=4, name="x")) == list(range(20))
+
+
+@pytest.mark.parametrize("fail_at", [0, 5, 9])
+@pytest.mark.parametrize("stage", ["prefetch", "ordered_map", "ordered_map function", "nested"])
+def test_a_failure_names_its_stage_and_leaves_nothing_running(stage: str, fail_at: int) -> None:
+    source = Source(10, None if stage == "ordered_map function" else fail_at)
+    got: list[int] = []
+
+    def work(x: int) -> int:
+        if x == fail_at and stage == "ordered_map function":
+            raise OSError(f"item {x}")
+        return x
+
+    def chain() -> Iterator[int]:
+        if stage == "prefetch":
+            return prefetch(source, depth=2, name="reading")
+        if stage == "nested":
+            inner = prefetch(source, depth=2, name="reading")
+            return prefetch(ordered_map(work, inner, workers=2, name="decoding"), depth=1, name="outer")
+        return ordered_map(work, source, workers=2, name="reading")
+
+    with pytest.raises(OSError, match=f"item {fail_at}") as caught:
+        got.extend(chain())
+    if stage != "ordered_map":  # its source runs in the caller's thread: the traceback names it
+        assert any("reading" in note for note in caught.value.__notes__)
+    assert got == list(range(len(got)))
+    assert len(got) <= fail_at
+    if stage == "prefetch":
+        assert len(got) == fail_at
+    assert source.closed
+    assert not _flow_threads()
+
+
+@pytest.mark.parametrize("take", [0, 1, 7])
+def test_closing_the_consumer_stops_the_thread_and_closes_the_source(take: int) -> None:
+    source = Source(10_000)
+    stream = prefetch(source, depth=3, name="x")
+    for _ in range(take):
+        next(stream)
+    stream.close()
+    assert source.closed or take == 0
+    assert source.taken <= take + 5
+    assert not _flow_threads()
+
+
+def test_prefetch_is_bounded_in_bytes() -> None:
+    source = Source(100)
+    stats = QueueStats("x")
+    stream = prefetch(source, depth=100, name="x", stats=stats, limit_bytes=1000, size_of=lambda _: 300)
+    next(stream)
+    time.sleep(0.1)
+    assert source.taken <= 1 + 3 + 1  # taken by us, queued, in the thread's hand
+    assert len(list(stream)) == 99
+    assert stats.items == 100
+    assert 600 <= stats.peak_bytes <= 1000
+
+
+def test_an_item_larger_than_the_bound_still_passes() -> None:
+    assert list(prefetch([1, 2], depth=4, name="x", limit_bytes=10, size_of=lambda _: 100)) == [1, 2]
+
+
+def test_waits_are_recorded() -> None:
+    def slow() -> Iterator[int]:
+        for i in range(3):
+            time.sleep(0.02)
+            yield i
+
+    stats = QueueStats("slow")
+    assert list(prefetch(slow(), depth=1, name="slow", stats=stats)) == [0, 1, 2]
+    assert stats.get_wait_s > 0.03
+    stage = StageTime("slow")
+    assert list(timed(slow(), stage)) == [0, 1, 2]
+    assert stage.busy_s > 0.05
+
+
+@given(
+    keys=st.lists(st.sampled_from([None, "a", "b", "c"]), max_size=60),
+    size=st.integers(1, 7),
+    segment=st.integers(1, 25),
+    most_pending=st.integers(1, 30),
+)
+@settings(max_examples=200, deadline=None)
+def test_ordered_batches_returns_each_result_to_its_item(
+    keys: list[str | None], size: int, segment: int, most_pending: int
+) -> None:
+    seen: list[list[tuple[int, str | None]]] = []
+
+    def detect(batch: list[tuple[int, str | None]]) -> list[int]:
+        seen.append(batch)
+        return [i * 10 for i, _ in batch]
+
+    out = list(
+        ordered_batches(
+            detect,
+            enumerate(keys),
+            size=size,
+            bucket=lambda item: item[1],
+            barrier=lambda item: item[0] // segment,
+            most_pending=most_pending,
+        )
+    )
+    assert [item for item, _ in out] == list(enumerate(keys))
+    assert [result for _, result in out] == [None if k is None else i * 10 for i, k in enumerate(keys)]
+    for batch in seen:
+        assert 1 <= len(batch) <= size
+        assert len({key for _, key in batch}) == 1
+        assert len({i // segment for i, _ in batch}) == 1
+
+
+def test_ordered_batches_refuses_a_wrong_number_of_results() -> None:
+    with pytest.raises(ValueError, match="a batch of 2 gave 1 results"):
+        list(ordered_batches(lambda b: [1], [1, 2], size=2, bucket=lambda _: 0))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: prefetch([], depth=0, name="x"), lambda: ordered_map(str, [], workers=0, name="x")]
+)
+def test_nonsense_sizes_are_refused(make: object) -> None:
+    with pytest.raises(ValueError, match="the least is 1"):
+        make()  # type: ignore[operator]
