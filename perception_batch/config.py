@@ -79,6 +79,9 @@ class CameraConfig(_Section):
         return value
 
 
+_NO_CAMERA_SETTINGS = CameraConfig()
+
+
 class ReadConfig(_Section):
     """Room `read`."""
 
@@ -252,9 +255,13 @@ class RunConfig(_Section):
                 merged[str(name)] = entry
         return merged
 
+    def cameras_by_name(self) -> dict[str, CameraConfig]:
+        """Settings of the cameras that the config names, by the name that they have in the run."""
+        return {own.rename or name: own for name, own in self.cameras.items()}
+
     def camera(self, name: str) -> CameraConfig:
-        """Settings of one camera; the defaults where the config does not name it."""
-        return self.cameras.get(name, CameraConfig())
+        """Settings of one camera, by its name in the run; the defaults where the config does not name it."""
+        return self.cameras_by_name().get(name, _NO_CAMERA_SETTINGS)
 
     def build_ontology(self) -> Ontology:
         """The ontology as the rooms use it."""
@@ -285,6 +292,18 @@ def parse_config(data: Mapping[str, Any], source: str) -> RunConfig:
         return RunConfig.model_validate(data)
     except ValidationError as error:
         raise ConfigError("; ".join(_explain(item, source) for item in error.errors()[:5])) from None
+
+
+def override_config(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
+    """`config` with ``section.key=value`` overrides applied.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    data = config.model_dump(mode="json", exclude_none=True)
+    for override in overrides:
+        _apply(data, override)
+    return parse_config(data, "--set")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

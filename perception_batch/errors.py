@@ -51,7 +51,8 @@ class LogError(PerceptionBatchError):
 
     def __init__(self, path: Path | str, message: str) -> None:
         self.path = Path(path)
-        super().__init__(f"{printable(path)}: {message}")
+        self.detail = message
+        super().__init__(f"{printable(path)}: {message}" if str(path) else message)
 
 
 class TopicNotFound(LogError):
@@ -72,6 +73,8 @@ class UnsupportedEncoding(LogError):
 
 class DecodeError(LogError):
     """One image cannot be decoded.
+
+    `path` may be empty where only the caller knows the log.
 
     Attributes:
         camera: name of the camera.

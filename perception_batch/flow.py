@@ -351,7 +351,16 @@ def _note(error: BaseException, text: str) -> None:
         error.__notes__ = [*notes, text]
 
 
-def _close(source: Iterator[object]) -> None:
+@contextlib.contextmanager
+def closed(source: object) -> Generator[None, None, None]:
+    """Close `source` at the end of a ``with`` block, also on error: a generator that reads another one uses it."""
+    try:
+        yield
+    finally:
+        _close(source)
+
+
+def _close(source: object) -> None:
     close = getattr(source, "close", None)
     if close is not None:
         close()

@@ -19,6 +19,7 @@ FloatArray: TypeAlias = npt.NDArray[np.float64]
 Image: TypeAlias = npt.NDArray[np.uint8]
 
 FrameStatus = Literal["ok", "missing", "not_due", "held", "undecodable"]
+RowStatus = Literal["used", "unused", "undecodable"]
 UnusedReason = Literal[
     "out_of_tolerance", "duplicate", "resampled", "no_anchor", "lead_in", "not_due", "policy", "bad_stamp"
 ]
@@ -132,6 +133,60 @@ class UnusedFrame:
             frame.encoding,
             frame.width_px,
             frame.height_px,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRow:
+    """What became of one camera frame of the log: a row of ``frames.parquet``."""
+
+    camera: str
+    """Name of the camera."""
+    stamp_ns: int
+    """Exposure time, ns."""
+    log_ns: int
+    """When the recorder received it, ns."""
+    timestep: int
+    """The timestep that it belongs to; -1 when unused."""
+    status: RowStatus
+    """What became of it."""
+    reason: str
+    """Why it is unused or undecodable, one short stable word; empty where used."""
+    width_px: int
+    """As in `EncodedFrame`; 0 where unknown."""
+    height_px: int
+    """As in `EncodedFrame`; 0 where unknown."""
+    encoding: str
+    """As in `EncodedFrame`."""
+
+    @classmethod
+    def of_unused(cls, frame: UnusedFrame) -> FrameRow:
+        """The row of a frame that no timestep uses."""
+        return cls(
+            frame.camera,
+            frame.stamp_ns,
+            frame.log_ns,
+            -1,
+            "unused",
+            frame.reason,
+            frame.width_px,
+            frame.height_px,
+            frame.encoding,
+        )
+
+    @classmethod
+    def of_used(cls, frame: EncodedFrame, timestep: int, undecodable: str = "") -> FrameRow:
+        """The row of a frame of a timestep; `undecodable` is the reason where its image is broken."""
+        return cls(
+            frame.camera,
+            frame.stamp_ns,
+            frame.log_ns,
+            timestep,
+            "undecodable" if undecodable else "used",
+            undecodable,
+            frame.width_px,
+            frame.height_px,
+            frame.encoding,
         )
 
 
@@ -261,6 +316,22 @@ class EgoPose:
 
 
 @dataclass(frozen=True, slots=True)
+class Loss:
+    """Messages of a log that are known to exist, or to have existed, and could not be read."""
+
+    topic: str
+    """The topic; ``*`` where a whole file is unreadable and its topics are unknown."""
+    start_ns: int
+    """Log time from which they are missing, ns; 0 where unknown."""
+    stop_ns: int
+    """Log time at which the gap ends (exclusive), ns; 0 where unknown."""
+    count: int
+    """How many; 0 where the number cannot be known."""
+    reason: str
+    """One line for people."""
+
+
+@dataclass(frozen=True, slots=True)
 class TimestepResult:
     """All that is known of one timestep."""
 
@@ -278,3 +349,5 @@ class TimestepResult:
     """What fusion made of the detections."""
     ego: EgoPose | None
     """The vehicle at `stamp_ns`; None where the log has no ego motion there."""
+    image_hw: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """By camera, for those whose image was decoded: height and width of the original image, px."""

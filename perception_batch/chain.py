@@ -1,0 +1,473 @@
+"""The stages of a run and how they are joined, from the log to what the writers take.
+
+::
+
+    read -> sync -> | decode -> | detect -> | fuse -> draw -> | write
+                    one thread  N threads   one thread        the caller's
+
+Every bar is a bounded queue of `flow`. Without threads the same generators run in one, with the same result.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import numpy as np
+
+from perception_batch import flow
+from perception_batch.calibration import Rig
+from perception_batch.config import RunConfig
+from perception_batch.decode import decode_frame
+from perception_batch.detect import Detector, prepare
+from perception_batch.errors import ConfigError, DecodeError, printable
+from perception_batch.fuse import Fuser
+from perception_batch.geometry import SE3, DetectorView
+from perception_batch.render import Tile
+from perception_batch.sync import Synchronizer
+from perception_batch.trajectory import Trajectory
+from perception_batch.types import (
+    Detections,
+    EgoPose,
+    EncodedFrame,
+    FrameRow,
+    FrameSet,
+    FrameStatus,
+    Image,
+    TimestepResult,
+)
+
+if TYPE_CHECKING:
+    from perception_batch.read import FrameSource
+
+A = TypeVar("A")
+B = TypeVar("B")
+Draw = Callable[[Mapping[str, Tile], TimestepResult], Image]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A timestep on its way, with the vehicle's motion at it."""
+
+    frame_set: FrameSet
+    """Its encoded frames."""
+    ego: EgoPose | None
+    """The vehicle at the timestep's stamp."""
+    base_now_SE3_camera: Mapping[str, SE3]
+    """Pose of each calibrated camera at its own stamp, in the base frame at the timestep's."""
+    poses: tuple[EgoPose, ...]
+    """Poses of the log that were read since the timestep before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One image of a timestep, before and after decoding."""
+
+    step: Step
+    """Its timestep."""
+    frame: EncodedFrame
+    """The image as in the log."""
+    is_last: bool
+    """Whether it is the timestep's last."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyShot:
+    """One image as the detector wants it; a broken image has a reason and no pixels."""
+
+    shot: Shot
+    """Where it comes from."""
+    view: DetectorView | None
+    """How it was made from the original; None where broken."""
+    pixels: Image
+    """(H, W, 3) uint8 RGB, the detector's input; empty where broken."""
+    reason: str
+    """Why it cannot be decoded; empty where it was."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in memory."""
+        return self.pixels.nbytes + self.shot.frame.size_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DetectedStep:
+    """A timestep with its boxes."""
+
+    step: Step
+    """The timestep."""
+    detections: Mapping[str, Detections]
+    """By camera, for those whose image was decoded."""
+    image_hw: Mapping[str, tuple[int, int]]
+    """By camera, for those whose image was decoded."""
+    tiles: Mapping[str, Tile]
+    """By camera: the small picture for the video; empty without one."""
+    undecodable: Mapping[str, str]
+    """By camera: the reason."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the tiles."""
+        return sum(tile.size_bytes for tile in self.tiles.values())
+
+
+@dataclass(frozen=True, slots=True)
+class FusedStep:
+    """A timestep as the writers want it."""
+
+    result: TimestepResult
+    """What is known of it."""
+    rows: tuple[FrameRow, ...]
+    """Frames settled with it."""
+    poses: tuple[EgoPose, ...]
+    """Poses read with it."""
+    picture: Image | None
+    """The mosaic; None without a video."""
+
+
+@dataclass(slots=True)
+class Profile:
+    """Time of the stages and waits at the seams."""
+
+    stages: dict[str, flow.StageTime] = field(default_factory=dict)
+    queues: dict[str, flow.QueueStats] = field(default_factory=dict)
+
+    def stage(self, name: str) -> flow.StageTime:
+        """The stage's clock, made on first use."""
+        return self.stages.setdefault(name, flow.StageTime(name))
+
+    def queue(self, name: str) -> flow.QueueStats:
+        """The seam's record, made on first use."""
+        return self.queues.setdefault(name, flow.QueueStats(name))
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """How the stages are joined: by queues, or (not `enabled`) by nothing."""
+
+    enabled: bool
+    """False: everything runs in the caller's thread."""
+    workers: int
+    """Threads that decode."""
+    profile: Profile
+    """Where times and waits are recorded."""
+
+    def ahead(
+        self, source: Iterator[A], name: str, *, depth: int, limit_bytes: int, size_of: Callable[[A], int]
+    ) -> Iterator[A]:
+        """Let `source` run ahead in a thread of its own."""
+        if not self.enabled:
+            return source
+        stats = self.profile.queue(name)
+        return flow.prefetch(
+            source, depth=depth, name=name, stats=stats, limit_bytes=limit_bytes, size_of=size_of
+        )
+
+    def map(self, function: Callable[[A], B], source: Iterator[A], name: str) -> Iterator[B]:
+        """`function` over `source`, in order, by the workers."""
+        if not self.enabled:
+            return map(function, source)
+        return flow.ordered_map(function, source, workers=self.workers, name=name)
+
+
+def steps(
+    source: Iterable[EncodedFrame | EgoPose],
+    synchronizer: Synchronizer,
+    rig: Rig,
+    trajectory: Trajectory,
+    *,
+    patience_ns: int,
+    limit_bytes: int,
+    tail: list[EgoPose],
+) -> Iterator[Step]:
+    """Timesteps with ego motion: each waits until a later pose is known, or log time says none will come.
+
+    Args:
+        source: frames and poses in log order.
+        synchronizer: groups the frames.
+        rig: the cameras' poses on the vehicle.
+        trajectory: takes the poses.
+        patience_ns: log time after a frame's stamp at which no pose for it is expected any more.
+        limit_bytes: most that may wait.
+        tail: receives the poses after the last timestep.
+    """
+    waiting: deque[FrameSet] = deque()
+    waiting_bytes = 0
+    poses: list[EgoPose] = []
+
+    def release() -> Step:
+        nonlocal waiting_bytes, poses
+        frame_set = waiting.popleft()
+        waiting_bytes -= frame_set.size_bytes
+        needed = _needed_ns(frame_set)
+        trajectory.settle(needed)
+        ego = trajectory.pose_at(frame_set.stamp_ns)
+        moved = moved_cameras(
+            rig, trajectory, frame_set.stamp_ns, {n: f.stamp_ns for n, f in frame_set.frames.items()}
+        )
+        trajectory.forget_before(frame_set.stamp_ns - 2_000_000_000)
+        taken, poses = tuple(poses), []
+        return Step(frame_set, ego, moved, taken)
+
+    with flow.closed(source):
+        for item in source:
+            if isinstance(item, EgoPose):
+                if trajectory.add(item):
+                    poses.append(item)
+                log_ns = None
+            else:
+                new = synchronizer.push(item)
+                waiting.extend(new)
+                waiting_bytes += sum(frame_set.size_bytes for frame_set in new)
+                log_ns = item.log_ns
+            while waiting:
+                needed = _needed_ns(waiting[0])
+                known = trajectory.newest_ns is not None and trajectory.newest_ns >= needed
+                given_up = log_ns is not None and log_ns >= needed + patience_ns
+                if not (known or given_up or waiting_bytes > limit_bytes):
+                    break
+                yield release()
+    waiting.extend(synchronizer.flush())
+    while waiting:
+        yield release()
+    tail.extend(poses)
+
+
+def _needed_ns(frame_set: FrameSet) -> int:
+    """The last time at which the vehicle's pose is asked for a timestep."""
+    return max(frame_set.stamp_ns, max((f.stamp_ns for f in frame_set.frames.values()), default=0))
+
+
+def moved_cameras(
+    rig: Rig, trajectory: Trajectory, stamp_ns: int, frame_stamps_ns: Mapping[str, int]
+) -> dict[str, SE3]:
+    """Each calibrated camera at its frame's stamp, in the base frame at `stamp_ns`.
+
+    Where the motion is unknown the camera stays where it is mounted.
+    """
+    out: dict[str, SE3] = {}
+    for name, frame_stamp_ns in frame_stamps_ns.items():
+        camera = rig.cameras.get(name)
+        if camera is not None:
+            motion = trajectory.motion(stamp_ns, frame_stamp_ns)
+            out[name] = camera.base_SE3_camera if motion is None else motion @ camera.base_SE3_camera
+    return out
+
+
+def shots(source: Iterable[Step]) -> Iterator[Shot]:
+    """The images of the timesteps, one by one, by camera name."""
+    with flow.closed(source):
+        for step in source:
+            names = sorted(step.frame_set.frames)
+            for name in names:
+                yield Shot(step, step.frame_set.frames[name], name == names[-1])
+
+
+class MakeView(Protocol):
+    """How images of one size are shown to the detector; see `Detector.view`."""
+
+    def __call__(
+        self,
+        image_hw: tuple[int, int],
+        *,
+        image_size: int | None = None,
+        roi_px: tuple[int, int, int, int] | None = None,
+        rotate_deg: int = 0,
+    ) -> DetectorView: ...
+
+
+class Preparer:
+    """Decodes an image and makes the detector's input of it; called by several threads at once."""
+
+    def __init__(self, config: RunConfig, make_view: MakeView, profile: Profile) -> None:
+        self._config = config
+        self._make_view = make_view
+        self._decode = profile.stage("decode")
+        self._letterbox = profile.stage("letterbox")
+        self._views: dict[tuple[str, tuple[int, int]], DetectorView] = {}
+        self._warned: set[tuple[str, str]] = set()
+
+    def view(self, camera: str, image_hw: tuple[int, int]) -> DetectorView:
+        """How this camera's images of this size are shown to the detector.
+
+        Raises:
+            ConfigError: the camera's `roi_px` does not fit the image.
+        """
+        key = (camera, image_hw)
+        if key not in self._views:
+            settings = self._config.camera(camera)
+            try:
+                self._views[key] = self._make_view(
+                    image_hw,
+                    image_size=settings.image_size,
+                    roi_px=settings.roi_px,
+                    rotate_deg=settings.rotate_deg,
+                )
+            except ConfigError as error:
+                raise ConfigError(f"cameras.{printable(camera)}: {error}") from None
+        return self._views[key]
+
+    def __call__(self, shot: Shot) -> ReadyShot:
+        try:
+            with self._decode.measure():
+                frame = decode_frame(shot.frame, self._config.read.max_image_mpx)
+        except DecodeError as error:
+            if (error.camera, error.reason) not in self._warned:  # one line a camera and reason, not a frame
+                self._warned.add((error.camera, error.reason))
+                _log.warning("%s (further ones are counted, not shown)", error)
+            return ReadyShot(shot, None, np.zeros((0, 0, 3), np.uint8), error.reason)
+        height, width = frame.image.shape[:2]
+        view = self.view(frame.camera, (height, width))
+        with self._letterbox.measure():
+            pixels = prepare(frame.image, view)
+        return ReadyShot(shot, view, pixels, "")
+
+
+def detected(
+    source: Iterator[ReadyShot], detector: Detector, config: RunConfig, origin_ns: int, profile: Profile
+) -> Iterator[tuple[ReadyShot, Detections | None]]:
+    """Boxes of each image, in batches over cameras and timesteps that never cross a segment."""
+    segment_ns = round(config.runs.segment_s * 1e9)
+    stage = profile.stage("detect")
+
+    def detect(batch: list[ReadyShot]) -> list[Detections]:
+        views = [ready.view for ready in batch if ready.view is not None]
+        keep = [
+            config.detect.keep_score if own is None else own
+            for own in (config.camera(ready.shot.frame.camera).keep_score for ready in batch)
+        ]
+        with stage.measure(len(batch)):
+            return detector.detect(np.stack([ready.pixels for ready in batch]), views, keep)
+
+    return flow.ordered_batches(
+        detect,
+        source,
+        size=detector.info.batch_size,
+        bucket=lambda ready: None if ready.view is None else ready.view.input_hw,
+        barrier=lambda ready: (ready.shot.step.frame_set.stamp_ns - origin_ns) // segment_ns,
+    )
+
+
+def detected_steps(
+    source: Iterable[tuple[ReadyShot, Detections | None]], *, tiles: bool
+) -> Generator[DetectedStep, None, None]:
+    """Images and their boxes, back to timesteps."""
+    boxes: dict[str, Detections] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    pictures: dict[str, Tile] = {}
+    broken: dict[str, str] = {}
+    with flow.closed(source):
+        for ready, found in source:
+            camera = ready.shot.frame.camera
+            if ready.view is None or found is None:
+                broken[camera] = ready.reason
+            else:
+                boxes[camera] = found
+                sizes[camera] = ready.view.image_hw
+                if tiles:
+                    pictures[camera] = Tile.of_input(ready.pixels, ready.view)
+            if ready.shot.is_last:
+                yield DetectedStep(ready.shot.step, boxes, sizes, pictures, broken)
+                boxes, sizes, pictures, broken = {}, {}, {}, {}
+
+
+def fused_steps(
+    source: Iterable[DetectedStep],
+    fuser: Fuser,
+    draw: Draw | None,
+    profile: Profile,
+) -> Iterator[FusedStep]:
+    """Objects of each timestep and, with `draw`, its picture."""
+    fuse_stage, draw_stage = profile.stage("fuse"), profile.stage("draw")
+    with flow.closed(source):
+        for item in source:
+            frame_set = item.step.frame_set
+            status: dict[str, FrameStatus] = dict(frame_set.status)
+            status.update(dict.fromkeys(item.undecodable, "undecodable"))
+            with fuse_stage.measure():
+                result = TimestepResult(
+                    frame_set.index,
+                    frame_set.stamp_ns,
+                    status,
+                    {name: frame.stamp_ns for name, frame in frame_set.frames.items()},
+                    item.detections,
+                    fuser.fuse(item.detections, item.image_hw, item.step.base_now_SE3_camera),
+                    item.step.ego,
+                    item.image_hw,
+                )
+            rows = [FrameRow.of_unused(frame) for frame in frame_set.unused]
+            rows += [
+                FrameRow.of_used(frame, frame_set.index, item.undecodable.get(name, ""))
+                for name, frame in sorted(frame_set.frames.items())
+            ]
+            picture = None
+            if draw is not None:
+                with draw_stage.measure():
+                    picture = draw(item.tiles, result)
+            yield FusedStep(result, tuple(rows), item.step.poses, picture)
+
+
+def chain(
+    source: FrameSource,
+    selected: tuple[str, ...],
+    span_ns: tuple[int | None, int | None],
+    *,
+    config: RunConfig,
+    synchronizer: Synchronizer,
+    rig: Rig,
+    detector: Detector,
+    fuser: Fuser,
+    preparer: Preparer,
+    draw: Draw | None,
+    threads: Threads,
+    origin_ns: int,
+    patience_ns: int,
+    tail: list[EgoPose],
+) -> Iterator[FusedStep]:
+    """The whole chain of one drive, from the log to what the writers take."""
+    profile, batch = threads.profile, detector.info.batch_size
+    queue_bytes = round(config.decode.queue_mb * 1e6)
+    grouped = flow.timed(
+        steps(
+            source.stream(selected, *span_ns),
+            synchronizer,
+            rig,
+            Trajectory(config.fuse.max_pose_gap_s),
+            patience_ns=patience_ns,
+            limit_bytes=round(config.sync.window_mb * 1e6),
+            tail=tail,
+        ),
+        profile.stage("read"),
+    )
+    read = threads.ahead(
+        grouped,
+        "read",
+        depth=64,
+        limit_bytes=queue_bytes,
+        size_of=lambda step: step.frame_set.size_bytes,
+    )
+    ready = threads.ahead(
+        threads.map(preparer, shots(read), "decode"),
+        "decode",
+        depth=2 * batch,
+        limit_bytes=queue_bytes,
+        size_of=lambda item: item.size_bytes,
+    )
+    found = threads.ahead(
+        detected_steps(detected(ready, detector, config, origin_ns, profile), tiles=draw is not None),
+        "detect",
+        depth=2 * batch,
+        limit_bytes=queue_bytes,
+        size_of=lambda item: item.size_bytes,
+    )
+    return threads.ahead(
+        fused_steps(found, fuser, draw, profile),
+        "fuse",
+        depth=4,
+        limit_bytes=queue_bytes,
+        size_of=lambda item: 0 if item.picture is None else item.picture.nbytes,
+    )

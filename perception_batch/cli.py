@@ -1,0 +1,217 @@
+"""The command line: words to config to pipeline, no logic of its own. Nothing heavy is imported at the top."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from perception_batch import __version__
+from perception_batch.errors import EXIT_NOTHING, EXIT_USAGE, PerceptionBatchError, printable
+
+_EXAMPLES = {
+    "": "example: perception-batch run drive.bag --out out --model yolo11n.pt",
+    "inspect": "example: perception-batch inspect drive.mcap --sync",
+    "run": "example: perception-batch run drive.bag --out out --model yolo11n.pt --set detect.batch_size=16",
+    "fuse": "example: perception-batch fuse out/drive --set detect.score=0.4",
+    "render": "example: perception-batch render out/drive --set render.width_px=1280",
+}
+
+
+class Stopped(BaseException):
+    """A signal asked the program to end; like `KeyboardInterrupt` it is no error."""
+
+    def __init__(self, number: int) -> None:
+        self.exit_status = 128 + number
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line per mistake, and it says where help is."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"perception-batch: error: {printable(message)}; see {self.prog} --help\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    parser = _Parser(
+        prog="perception-batch",
+        description="Batch processing of recorded drives: synchronise, detect, fuse, render.",
+        epilog=_EXAMPLES[""],
+    )
+    parser.add_argument("--version", action="version", version=f"perception_batch {__version__}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what happens, to stderr")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text, epilog=_EXAMPLES[name])
+
+    inspect = command("inspect", "Show what a log holds: cameras, calibration, transforms, losses.")
+    inspect.add_argument("log", nargs="+", type=Path, metavar="LOG", help="file, bag folder, or split files")
+    inspect.add_argument("--sync", action="store_true", help="also how well the cameras can be grouped")
+    inspect.add_argument(
+        "--full", action="store_true", help="read all frames, not only the head and the index"
+    )
+    inspect.add_argument("--json", action="store_true", help="for programs")
+    inspect.add_argument("--write-rig", type=Path, metavar="FILE", help="write the calibration as a rig file")
+    inspect.add_argument(
+        "--suggest-config", type=Path, metavar="FILE", help="write a settings file that fits the log"
+    )
+    _add_settings(inspect)
+    inspect.add_argument("--rig", type=Path, metavar="FILE", help="calibration; wins over the log's")
+    inspect.add_argument("--cameras", metavar="A,B", help="only these cameras")
+
+    run = command("run", "Run the whole chain on one drive or many.")
+    run.add_argument(
+        "log", nargs="+", type=Path, metavar="LOG", help="file, bag folder, or a folder of drives"
+    )
+    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="results go to DIR/<drive>/")
+    _add_settings(run)
+    run.add_argument("--model", metavar="WEIGHTS", help="detect.model")
+    run.add_argument("--device", metavar="auto|cpu|cuda:N", help="detect.device")
+    run.add_argument("--rig", type=Path, metavar="FILE", help="calibration; wins over the log's")
+    run.add_argument("--cameras", metavar="A,B", help="only these cameras")
+    time_help = "seconds from the first camera stamp, ISO-8601 UTC, or integer ns"
+    run.add_argument("--start", metavar="T", help=f"first time used: {time_help}")
+    run.add_argument("--stop", metavar="T", help="first time not used any more")
+    run.add_argument("--no-video", action="store_true", help="no annotated.mp4")
+    run.add_argument("--drive-name", default="{stem}", metavar="TEMPLATE", help='such as "{parent}_{stem}"')
+    run.add_argument("--one-drive", action="store_true", help="all LOGs are one drive")
+    run.add_argument("--engine", choices=["local"], default="local", help="where the work is done")
+    run.add_argument("--workers", type=int, metavar="N", help="threads that decode (decode.workers)")
+    run.add_argument("--overwrite", action="store_true", help="replace what an earlier run left")
+    run.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+
+    fuse = command("fuse", "Fusion again from stored detections: no pixels, no GPU.")
+    fuse.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    _add_settings(fuse, config=False)
+    fuse.add_argument("--rig", type=Path, metavar="FILE", help="another calibration")
+    fuse.add_argument("--out", type=Path, metavar="DIR", help="leave RUN_DIR as it is and write here")
+
+    render = command("render", "Draw the video again.")
+    render.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    _add_settings(render, config=False)
+    render.add_argument(
+        "--log-root", type=Path, metavar="DIR", help="where the log lies now, if it was moved"
+    )
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser, *, config: bool = True) -> None:
+    if config:
+        parser.add_argument(
+            "--config", type=Path, metavar="FILE", help="YAML settings; see configs/default.yaml"
+        )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="section.key=value", help="one setting; may be repeated"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is that of the contract (`docs/formats.md`)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = build_parser().parse_args(words)
+    except SystemExit as done:
+        return int(done.code or 0)
+    logging.basicConfig(
+        level=logging.INFO if arguments.verbose else logging.WARNING,
+        format="perception-batch: %(levelname)s: %(message)s",
+        stream=sys.stderr,
+    )
+    previous = signal.signal(signal.SIGTERM, _on_signal)
+    try:
+        return _dispatch(arguments, words)
+    except PerceptionBatchError as error:
+        return _fail(error, error.exit_status)
+    except BrokenPipeError:  # the reader of our output has gone: nothing is left to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_NOTHING
+    except OSError as error:
+        where = f"{printable(error.filename)}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}", EXIT_NOTHING)
+    except KeyboardInterrupt:
+        return _fail("stopped by SIGINT; run the same command again to go on", 128 + signal.SIGINT)
+    except Stopped as stop:
+        return _fail(f"{stop}; run the same command again to go on", stop.exit_status)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _on_signal(number: int, _frame: FrameType | None) -> NoReturn:
+    raise Stopped(number)
+
+
+def _fail(message: object, status: int) -> int:
+    print(f"perception-batch: error: {printable(' '.join(str(message).split()))}", file=sys.stderr)  # noqa: T201
+    return status
+
+
+def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
+    from perception_batch.config import load_config
+
+    names = _names(getattr(arguments, "cameras", None))
+    if arguments.command == "run":
+        from perception_batch.collection import RunRequest, run_all
+
+        overrides = list(arguments.set)
+        overrides += [f"detect.model={_quoted(arguments.model)}"] if arguments.model else []
+        overrides += [f"detect.device={_quoted(arguments.device)}"] if arguments.device else []
+        overrides += ["render.video=false"] if arguments.no_video else []
+        overrides += [f"decode.workers={arguments.workers}"] if arguments.workers is not None else []
+        return run_all(
+            RunRequest(
+                paths=tuple(arguments.log),
+                out=arguments.out,
+                config=load_config(arguments.config, overrides),
+                cameras=names,
+                start=arguments.start,
+                stop=arguments.stop,
+                rig_file=arguments.rig,
+                drive_name=arguments.drive_name,
+                one_drive=arguments.one_drive,
+                overwrite=arguments.overwrite,
+                dry_run=arguments.dry_run,
+                argv=tuple(words),
+            )
+        )
+    if arguments.command == "inspect":
+        from perception_batch.inspection import inspect_log
+
+        return inspect_log(
+            tuple(arguments.log),
+            load_config(arguments.config, arguments.set),
+            names,
+            rig_file=arguments.rig,
+            sync=arguments.sync,
+            full=arguments.full,
+            as_json=arguments.json,
+            write_rig_to=arguments.write_rig,
+            suggest_config_to=arguments.suggest_config,
+        )
+    from perception_batch import replay
+
+    if arguments.command == "fuse":
+        return replay.fuse_again(arguments.run_dir, arguments.set, rig_file=arguments.rig, out=arguments.out)
+    return replay.render_again(arguments.run_dir, arguments.set, log_root=arguments.log_root)
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _quoted(text: str) -> str:
+    import json
+
+    return json.dumps(text)  # a JSON string is a YAML string, whatever is in it
+
+
+if __name__ == "__main__":
+    sys.exit(main())

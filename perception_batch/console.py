@@ -1,0 +1,149 @@
+"""What a person sees of a run: the progress bar, and the summary at the end."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as Bar,
+)
+from rich.table import Table
+from rich.text import Text
+
+from perception_batch.errors import printable
+from perception_batch.pipeline import VIDEO_NAME, Outcome, Progress
+
+
+class _Rate(ProgressColumn):
+    """Images per second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f} images/s")
+
+
+class RunProgress(Progress):
+    """A bar on stderr; silent where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Bar | None = None
+        self._task = TaskID(0)
+
+    def start(self, drive: str, images: int) -> None:
+        if not sys.stderr.isatty():
+            return
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task(drive, total=images or None)
+
+    def advance(self, images: int) -> None:
+        if self._bar is not None:
+            self._bar.advance(self._task, images)
+
+    def stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def print_outcome(outcome: Outcome) -> None:
+    """Print the summary of one drive to stdout."""
+    console = Console(highlight=False, soft_wrap=True)
+    manifest, counts = outcome.manifest, outcome.manifest.counts
+    if outcome.action == "skipped":
+        console.print(f"{outcome.drive}: already there, nothing to do ({outcome.directory})", markup=False)
+        return
+    word = {"ran": "done", "redid": "done again from stored detections"}[outcome.action]
+    console.print(f"{outcome.drive}: {manifest.status}, {word}", style="bold", markup=False)
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 2))
+    for name, value in _lines(outcome):
+        table.add_row(name, Text(value))
+    console.print(table)
+    if counts.get("frames_undecodable") or manifest.losses:
+        for loss in manifest.losses:
+            console.print(
+                f"  lost: {printable(loss['topic'])}: {loss['count']} ({printable(loss['reason'])})",
+                markup=False,
+            )
+    for note in outcome.notes:
+        console.print(f"  note: {note}", markup=False)
+
+
+def _lines(outcome: Outcome) -> list[tuple[str, str]]:
+    manifest, counts = outcome.manifest, outcome.manifest.counts
+    spread, timing = manifest.sync.get("spread_ns", {}), manifest.timing
+    lines = [
+        (
+            "frames",
+            (
+                f"{counts['frames_in_log']} in the log = {counts['frames_used']} used + {counts['frames_unused']} "
+                f"unused + {counts['frames_undecodable']} undecodable"
+            ),
+        ),
+        ("timesteps", f"{counts['timesteps']}, {counts['timesteps_incomplete']} incomplete"),
+        ("detections", f"{counts['detections']} boxes kept, {counts['objects']} objects"),
+    ]
+    if spread.get("p50") is not None:
+        lines.append(
+            (
+                "sync spread",
+                (
+                    f"median {spread['p50'] / 1e6:.1f} ms, 95 % {spread['p95'] / 1e6:.1f} ms, largest "
+                    f"{spread['max'] / 1e6:.1f} ms; reference {printable(manifest.sync['reference'])}"
+                ),
+            )
+        )
+    if timing.get("images_per_s"):
+        lines.append(
+            (
+                "speed",
+                (
+                    f"{timing['images_per_s']:.1f} images/s over {timing['wall_s']:.1f} s, {manifest.device}, "
+                    f"{manifest.model['backend']} {manifest.model['precision']}, batch {manifest.batch_size}"
+                ),
+            )
+        )
+    if waits := _waits(manifest.timing):
+        lines.append(("waiting", waits))
+    files = [p.name for p in sorted(outcome.directory.iterdir()) if p.is_file()]
+    lines.append(("files", f"{outcome.directory}: {', '.join(files)}"))
+    if (video := outcome.directory / VIDEO_NAME).exists():
+        lines.append(("video", str(video)))
+    return lines
+
+
+def _waits(timing: object) -> str:
+    """Which stage waited for which, as shares of the run's time."""
+    if not isinstance(timing, dict) or not timing.get("waits") or not timing.get("wall_s"):
+        return ""
+    wall = timing["wall_s"]
+    order = list(timing["waits"])
+    following = {"read": "decode", "decode": "detect", "detect": "fuse", "fuse": "write"}
+    parts = []
+    for name in order:
+        after = following.get(name, "the next stage")
+        wait = timing["waits"][name]
+        parts.append(
+            f"{after} {100 * wait['get_s'] / wall:.0f} % for {name}, {name} {100 * wait['put_s'] / wall:.0f} % for {after}"
+        )
+    return "; ".join(parts)

@@ -1,0 +1,356 @@
+"""Ultralytics detection models (.pt) in PyTorch, on the CPU or one CUDA device."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from perception_batch.config import DetectConfig
+from perception_batch.detect import postprocess
+from perception_batch.detect.detector import DetectorInfo
+from perception_batch.detect.preprocess import BAR_VALUE
+from perception_batch.detect.ultralytics_import import load_checkpoint
+from perception_batch.detect.weights import sha256_of
+from perception_batch.errors import ConfigError, ModelError, printable
+from perception_batch.geometry import DetectorView
+from perception_batch.types import Detections
+
+logger = logging.getLogger(__name__)
+
+# What `batch_size: auto` means until a benchmark of the machine says better: on CPUs more than 8 images fall
+# out of the caches, on CUDA 32 images fill the device for all but the largest models.
+AUTO_BATCH_CPU = 8
+AUTO_BATCH_CUDA = 32
+
+
+class TorchDetector:
+    """A detector that owns its device. See the protocol `Detector`."""
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        form: postprocess.OutputForm,
+        info: DetectorInfo,
+        settings: DetectConfig,
+    ) -> None:
+        self._network: torch.nn.Module | None = network
+        self._form = form
+        self._info = info
+        self._settings = settings
+        self._device = torch.device(info.device)
+        self._dtype = torch.float16 if info.precision == "fp16" else torch.float32
+        self._chunk = info.batch_size
+        self._staging: torch.Tensor | None = None
+
+    @classmethod
+    def open(cls, settings: DetectConfig, path: Path) -> TorchDetector:
+        """Load `path` as `settings` say.
+
+        Raises:
+            ConfigError: fp16 without CUDA.
+            ModelError: no such device, another SHA-256 than pinned, or not an Ultralytics detection model.
+        """
+        device = choose_device(settings.device)
+        precision = choose_precision(settings.precision, device)
+        sha256 = sha256_of(path)
+        if settings.sha256 is not None and settings.sha256.strip().lower() != sha256:
+            raise ModelError(
+                f"{printable(path)} has SHA-256 {sha256}, detect.sha256 pins {printable(settings.sha256)}: "
+                "not the weights that were meant"
+            )
+        model = _load(path)
+        head, form = _read_head(model, path)
+        labels = _read_labels(model, path)
+        on_cpu = device.type == "cpu"
+        threads = (os.cpu_count() or 1) if settings.threads == "auto" else settings.threads
+        batch_size = settings.batch_size
+        if batch_size == "auto":
+            batch_size = AUTO_BATCH_CPU if on_cpu else AUTO_BATCH_CUDA
+        info = DetectorInfo(
+            path=path,
+            sha256=sha256,
+            backend="torch",
+            device=str(device),
+            precision=precision,
+            labels=labels,
+            stride=max(32, round(float(torch.as_tensor(model.stride).max()))),
+            family="stretch" if form == "queries" else "letterbox",
+            task="detect",
+            batch_size=batch_size,
+            threads=threads if on_cpu else 0,
+        )
+        if form == "end2end":
+            head.max_det = settings.max_detections
+        network = optimize(model, head, form, device, precision)
+        logger.info("loaded %s (SHA-256 %s) on %s in %s", printable(path), sha256, info.device, precision)
+        return cls(network, form, info, settings)
+
+    @property
+    def info(self) -> DetectorInfo:
+        """What was loaded."""
+        return self._info
+
+    def view(
+        self,
+        image_hw: tuple[int, int],
+        *,
+        image_size: int | None = None,
+        roi_px: tuple[int, int, int, int] | None = None,
+        rotate_deg: int = 0,
+    ) -> DetectorView:
+        """How images of one size become this detector's input; see `Detector`."""
+        try:
+            return DetectorView.fit(
+                image_hw,
+                long_side_px=image_size or self._settings.image_size,
+                stride_px=self._info.stride,
+                roi_px=roi_px,
+                rotate_deg=rotate_deg,
+                stretch=self._info.family == "stretch",
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+    def detect(
+        self,
+        images: npt.NDArray[np.uint8],
+        views: Sequence[DetectorView],
+        keep_score: Sequence[float],
+    ) -> list[Detections]:
+        """Boxes of prepared images; see `Detector`. Out of CUDA memory, the batch is halved for good."""
+        n = len(images)
+        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+            raise ValueError(f"expected (N, H, W, 3) uint8 images, got {images.shape} {images.dtype}")
+        if not len(views) == len(keep_score) == n <= self._info.batch_size:
+            raise ValueError(
+                f"{n} images, {len(views)} views, {len(keep_score)} scores; equal numbers were expected, "
+                f"at most {self._info.batch_size}"
+            )
+        input_hw = (images.shape[1], images.shape[2])
+        if any(view.input_hw != input_hw for view in views):
+            raise ValueError(f"all views of a batch have its size {input_hw}")
+        rows: list[npt.NDArray[np.float32]] = []
+        while len(rows) < n:
+            part = slice(len(rows), len(rows) + self._chunk)
+            found = self._attempt(images[part], keep_score[part])
+            if found is None:
+                self._halve(input_hw)
+            else:
+                rows.extend(found)
+        return [postprocess.to_detections(row, view) for row, view in zip(rows, views, strict=True)]
+
+    def close(self) -> None:
+        """Free the device; the detector cannot be used after."""
+        self._network = self._staging = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _attempt(
+        self, images: npt.NDArray[np.uint8], keep_score: Sequence[float]
+    ) -> list[npt.NDArray[np.float32]] | None:
+        """Boxes in input px of at most `_chunk` images; None where the device has too little memory."""
+        try:
+            with torch.inference_mode(), self._exact():
+                output = self._forward(images)
+                return postprocess.select(
+                    output,
+                    self._form,
+                    keep_score,
+                    input_hw=(images.shape[1], images.shape[2]),
+                    iou=self._settings.iou,
+                    max_detections=self._settings.max_detections,
+                )
+        except torch.cuda.OutOfMemoryError:
+            # Nothing else here: the traceback, and with it the memory, lives until this block ends.
+            return None
+        except RuntimeError as error:
+            reason = printable(
+                str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            )
+            raise ModelError(
+                f"{printable(self._info.path)} failed on {self._info.device} with images of "
+                f"{images.shape[2]}x{images.shape[1]} px: {reason[:300]}"
+            ) from error
+
+    def _forward(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
+        """The network's output for images padded to `_chunk`: every batch has one shape, whatever its fill."""
+        if self._network is None:
+            raise ValueError("the detector is closed")
+        shape = (self._chunk, *images.shape[1:])
+        if self._staging is None or self._staging.shape != shape:
+            # Pinned, so that the copy to the device runs beside the host. One buffer is enough: `select` waits
+            # for the device before the next batch is written into it.
+            self._staging = torch.full(
+                shape, BAR_VALUE, dtype=torch.uint8, pin_memory=self._device.type == "cuda"
+            )
+        self._staging.numpy()[: len(images)] = images
+        # NHWC bytes seen as NCHW are channels-last already: no copy turns them round.
+        batch = self._staging.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
+        output: Any = self._network(batch.to(self._dtype).div_(255))
+        if isinstance(output, (tuple, list)):
+            output = output[0]
+        return output  # type: ignore[no-any-return]  # `select` checks what it is
+
+    @contextlib.contextmanager
+    def _exact(self) -> Iterator[None]:
+        """Settings of the process that decide over the last bits, for the time of one batch."""
+        if self._device.type == "cpu":
+            before = torch.get_num_threads()
+            if before == self._info.threads:
+                yield
+                return
+            torch.set_num_threads(self._info.threads)
+            try:
+                yield
+            finally:
+                torch.set_num_threads(before)
+            return
+        matmul = torch.backends.cuda.matmul
+        tf32 = matmul.allow_tf32
+        matmul.allow_tf32 = False
+        try:
+            with (
+                torch.cuda.device(self._device),
+                torch.backends.cudnn.flags(
+                    enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+                ),
+            ):
+                yield
+        finally:
+            matmul.allow_tf32 = tf32
+
+    def _halve(self, input_hw: tuple[int, int]) -> None:
+        """After an out-of-memory error: half the images at a time from now on."""
+        self._staging = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self._chunk == 1:
+            raise ModelError(
+                f"{self._info.device} has too little memory for a single image of {input_hw[1]}x{input_hw[0]} px: "
+                "choose a smaller detect.image_size or model, or detect.device=cpu"
+            )
+        self._chunk = max(1, self._chunk // 2)
+        logger.warning(
+            "%s is out of memory: going on with %d images at a time (detect.batch_size)",
+            self._info.device,
+            self._chunk,
+        )
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device that `detect.device` names; ``auto`` is the first CUDA device, the CPU where there is none.
+
+    Raises:
+        ModelError: there is no such device; says which there are.
+    """
+    count = torch.cuda.device_count() if wanted != "cpu" and torch.cuda.is_available() else 0
+    if wanted == "cpu" or (wanted == "auto" and count == 0):
+        return torch.device("cpu")
+    index = int(wanted.partition(":")[2] or 0)
+    if index >= count:
+        have = ", ".join(["cpu", *(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(count))])
+        raise ModelError(f"detect.device {printable(wanted)} is not there; this machine has: {have}")
+    return torch.device("cuda", index)
+
+
+def choose_precision(
+    wanted: Literal["auto", "fp32", "fp16"], device: torch.device
+) -> Literal["fp32", "fp16"]:
+    """``auto`` is fp16 on CUDA, fp32 elsewhere.
+
+    Raises:
+        ConfigError: fp16 was asked for on a CPU.
+    """
+    if device.type == "cuda":
+        return "fp32" if wanted == "fp32" else "fp16"
+    if wanted == "fp16":
+        raise ConfigError(
+            "detect.precision fp16 needs a CUDA device, and the device is cpu: allowed are auto, fp32"
+        )
+    return "fp32"
+
+
+def optimize(
+    model: Any,
+    head: Any,
+    form: postprocess.OutputForm,
+    device: torch.device,
+    precision: Literal["fp32", "fp16"],
+) -> torch.nn.Module:
+    """The network on its device, channels-last, in its precision; boxes come out of it in fp32 always.
+
+    In fp16 a coordinate of 600 px is known to half a pixel only, so the last step, from the head's raw values
+    to boxes, stays in fp32: RT-DETR's whole decoder, of the other heads the anchors' arithmetic.
+    """
+    network: torch.nn.Module = model.requires_grad_(False).to(
+        device=device, memory_format=torch.channels_last
+    )
+    if precision == "fp32":
+        return network
+    network.half()
+    if form == "queries":
+        head.float()
+        head.register_forward_pre_hook(lambda _, args: ([feature.float() for feature in args[0]], *args[1:]))
+        return network
+    head.dfl.float()
+    decode = head._inference
+
+    def decode_in_fp32(raw: Mapping[str, Any]) -> Any:
+        # `feats` gives the anchors' grid alone: multiples of a half, exact in fp16.
+        return decode({**raw, "boxes": raw["boxes"].float(), "scores": raw["scores"].float()})
+
+    head._inference = decode_in_fp32
+    return network
+
+
+def _load(path: Path) -> Any:
+    try:
+        return load_checkpoint(path)
+    except ModelError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the file may hold anything and fail anywhere
+        reason = printable(" ".join(str(error).split()))[:300] or type(error).__name__
+        raise ModelError(
+            f"{printable(path)} cannot be loaded as Ultralytics weights (YOLOv8, 11, 26, RT-DETR .pt): {reason}. "
+            "Weights with code of their own load only with ULTRALYTICS_SAFE_LOAD=0 in the environment: then they can "
+            "run anything"
+        ) from None
+
+
+def _read_head(model: Any, path: Path) -> tuple[Any, postprocess.OutputForm]:
+    """The last layer, and what it gives.
+
+    Raises:
+        ModelError: the model is no detector.
+    """
+    from ultralytics.nn.modules import head as heads
+
+    task = str(getattr(model, "task", "unknown"))
+    layers = getattr(model, "model", None)
+    head = layers[-1] if isinstance(layers, torch.nn.Sequential) and len(layers) else None
+    if task == "detect" and isinstance(head, heads.RTDETRDecoder):
+        return head, "queries"
+    other = (heads.Segment, heads.Pose, heads.OBB)
+    if task == "detect" and isinstance(head, heads.Detect) and not isinstance(head, other):
+        return head, "end2end" if getattr(head, "end2end", False) else "dense"
+    raise ModelError(
+        f"{printable(path)} is a model for the task {printable(task)!r} (its last layer is {type(head).__name__}); "
+        "only detection models can be used here, such as yolo11n.pt"
+    )
+
+
+def _read_labels(model: Any, path: Path) -> dict[int, str]:
+    names = getattr(model, "names", None)
+    if isinstance(names, (list, tuple)):
+        names = dict(enumerate(names))
+    if not isinstance(names, Mapping) or not names or len(names) > np.iinfo(np.int16).max:
+        raise ModelError(f"{printable(path)} does not name its classes")
+    return {int(number): str(name) for number, name in names.items()}

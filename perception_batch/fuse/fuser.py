@@ -1,0 +1,40 @@
+"""The seam: what a fuser is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from perception_batch.fuse.ground import Ground
+from perception_batch.geometry import SE3
+from perception_batch.types import Detections, Fusion
+
+
+class Fuser(Protocol):
+    """Makes objects of the detections of one timestep.
+
+    A fuser is a function of the timesteps it has been given so far, in order: the same drive from its first
+    timestep gives the same objects to the byte, whichever run, resumed or not.
+    """
+
+    @property
+    def ground(self) -> Ground:
+        """Where the ground is in the base frame, as far as known now, and how that is known."""
+        ...
+
+    def fuse(
+        self,
+        detections: Mapping[str, Detections],
+        image_hw: Mapping[str, tuple[int, int]],
+        base_now_SE3_camera: Mapping[str, SE3],
+    ) -> Fusion:
+        """Objects of one timestep.
+
+        Args:
+            detections: every box kept, by camera, for the cameras whose image was decoded.
+            image_hw: height and width of each image, px, for the cameras in `detections`.
+            base_now_SE3_camera: pose of each camera at its own frame's stamp, in the base frame at the
+                timestep's stamp (ego motion moves it; without it, the extrinsic). Cameras without
+                calibration are absent.
+        """
+        ...

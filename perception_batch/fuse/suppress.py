@@ -1,0 +1,161 @@
+"""Which detections count: thresholds, wanted classes, ego masks, and two boxes on one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from perception_batch.geometry import box_iou
+from perception_batch.ontology import ObjectClass, Ontology
+from perception_batch.types import Detections, SuppressedReason
+
+Polygons = Sequence[Sequence[tuple[float, float]]]
+
+_UNLISTED_SCORE = 0.25  # as `detect.score` documents for labels that its table does not list
+_SAMPLES = 5  # per side of a box, to tell how much of it a mask covers
+_CONTAINED = 0.9  # share of the smaller box inside the larger from which a lower IoU suffices
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRule:
+    """What one camera makes of one of the model's labels."""
+
+    entry: ObjectClass | None
+    """The ontology's class; None where it has none."""
+    name: str
+    """The ontology's name, or the model's label where it has none."""
+    group: str
+    """Association group; a label without class is its own."""
+    wanted: bool
+    """Whether `classes` lists it."""
+    min_score: float
+    """Score from which it counts as detected."""
+
+
+def rule_for(
+    label: str,
+    ontology: Ontology,
+    model_labels: frozenset[str],
+    classes: Sequence[str],
+    scores: Sequence[float | Mapping[str, float]],
+) -> LabelRule:
+    """The rule for `label`.
+
+    Args:
+        label: the model's label.
+        ontology: the classes.
+        model_labels: all labels of the model. A word in `classes` that is one of them means that label only;
+            any other word means whatever the ontology knows under it.
+        classes: what is wanted.
+        scores: thresholds, the most specific first; a table that does not list the label passes on.
+    """
+    entry = ontology.find(label)
+    name = entry.name if entry else label
+    wanted = label in classes or name in classes
+    if not wanted and entry is not None:
+        wanted = any(ontology.find(word) is entry for word in classes if word not in model_labels)
+    min_score = _UNLISTED_SCORE
+    for score in scores:
+        if not isinstance(score, Mapping):
+            min_score = score
+            break
+        listed = [score[word] for word in (label, name) if word in score]
+        if listed:
+            min_score = listed[0]
+            break
+    # A NUL keeps the group of an unknown label apart from every group a config can name.
+    return LabelRule(entry, name, entry.group if entry else f"\0{label}", wanted, float(min_score))
+
+
+def inside_any(points_px: npt.NDArray[np.float64], polygons: Polygons) -> npt.NDArray[np.bool_]:
+    """(N,) whether (N, 2) points lie in one of the polygons (even-odd rule)."""
+    inside = np.zeros(len(points_px), bool)
+    x, y = points_px[:, 0:1], points_px[:, 1:2]
+    for polygon in polygons:
+        a = np.asarray(polygon, np.float64)
+        b = np.roll(a, -1, axis=0)
+        rise = b[:, 1] - a[:, 1]
+        slope = (b[:, 0] - a[:, 0]) / np.where(rise == 0, 1.0, rise)
+        crosses = (a[:, 1] > y) != (b[:, 1] > y)
+        left_of = x < slope * (y - a[:, 1]) + a[:, 0]
+        inside |= (np.count_nonzero(crosses & left_of, axis=1) % 2).astype(bool)
+    return inside
+
+
+def masked(xyxy: npt.NDArray[np.float64], polygons: Polygons) -> npt.NDArray[np.bool_]:
+    """(N,) whether more than half of each (N, 4) box lies in the polygons."""
+    if not polygons or not len(xyxy):
+        return np.zeros(len(xyxy), bool)
+    steps = (np.arange(_SAMPLES) + 0.5) / _SAMPLES
+    gx, gy = (g.ravel() for g in np.meshgrid(steps, steps))
+    x = xyxy[:, 0:1] + gx * (xyxy[:, 2:3] - xyxy[:, 0:1])
+    y = xyxy[:, 1:2] + gy * (xyxy[:, 3:4] - xyxy[:, 1:2])
+    inside = inside_any(np.stack([x.ravel(), y.ravel()], axis=1), polygons).reshape(len(xyxy), -1)
+    over_half: npt.NDArray[np.bool_] = inside.mean(axis=1) > 0.5
+    return over_half
+
+
+def suppress(
+    detections: Detections,
+    rules: Sequence[LabelRule],
+    mask: Polygons,
+    duplicate_iou: float,
+) -> tuple[list[SuppressedReason], dict[int, list[int]]]:
+    """Reasons why boxes of one camera do not count, and the duplicates of those that do.
+
+    Two boxes of one class group are one thing where their IoU reaches `duplicate_iou`, or three quarters of
+    it where one lies almost wholly inside the other (a box round the visible half of the same person). A car
+    before a lorry lies inside the lorry's box too, but covers less of it. The stronger box stays.
+
+    Args:
+        detections: N boxes by falling score.
+        rules: N rules, one a box.
+        mask: polygons of the ego vehicle, px.
+        duplicate_iou: as configured.
+
+    Returns:
+        N reasons (empty: counts), and for each kept row that has any, the rows suppressed in its favour.
+    """
+    n = len(detections)
+    reasons: list[SuppressedReason] = [""] * n
+    scores = detections.score.tolist()
+    for i, rule in enumerate(rules):
+        # float32 0.25 equals 0.25, but 0.3 as float32 is a little more: compare as stored.
+        if scores[i] < float(np.float32(rule.min_score)):
+            reasons[i] = "low_score"
+        elif not rule.wanted:
+            reasons[i] = "class"
+    alive = [i for i in range(n) if not reasons[i]]
+    boxes = detections.xyxy[alive].astype(np.float64)
+    for i, hidden in zip(alive, masked(boxes, mask).tolist(), strict=True):
+        if hidden:
+            reasons[i] = "ego_mask"
+    alive = sorted((i for i in alive if not reasons[i]), key=lambda i: (-scores[i], i))
+    duplicates: dict[int, list[int]] = {}
+    if len(alive) < 2:
+        return reasons, duplicates
+    boxes = detections.xyxy[alive].astype(np.float64)
+    iou = box_iou(boxes, boxes)
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    total = area[:, None] + area[None, :]
+    overlap = iou * total / (1 + iou)  # from IoU = overlap / (total - overlap)
+    contained = overlap >= _CONTAINED * np.minimum(area[:, None], area[None, :])
+    same = (iou >= duplicate_iou) | (contained & (iou >= 0.75 * duplicate_iou))
+    np.fill_diagonal(same, val=False)
+    rows, columns = np.nonzero(same)
+    partners: dict[int, list[int]] = {}
+    for a, b in zip(rows.tolist(), columns.tolist(), strict=True):
+        partners.setdefault(a, []).append(b)
+    for a in sorted(partners):  # by falling score
+        i = alive[a]
+        if reasons[i]:
+            continue
+        for b in partners[a]:
+            j = alive[b]
+            if b > a and not reasons[j] and rules[i].group == rules[j].group:
+                reasons[j] = "duplicate"
+                duplicates.setdefault(i, []).append(j)
+    return reasons, duplicates

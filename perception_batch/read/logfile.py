@@ -1,0 +1,121 @@
+"""One file of a log: what every container offers, and how a file's container is recognised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+from perception_batch.errors import LogError, UnsupportedEncoding, printable
+
+READABLE = ".bag (ROS 1), .mcap and .db3 (ROS 2), or a rosbag2 folder"
+MAX_NS = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One topic in one file."""
+
+    id: int
+    """The container's own number."""
+    topic: str
+    """Topic name."""
+    msgtype: str
+    """Normalised, such as ``sensor_msgs/msg/Image``."""
+    count: int
+    """Messages in this file, from its index."""
+    ros: Literal[1, 2]
+    """Which serialisation the messages have."""
+    definition: str
+    """The message definition that the file carries; empty where none."""
+    is_idl: bool
+    """True where `definition` is IDL, not the msg language."""
+
+
+class Message(NamedTuple):
+    """One message as the file holds it."""
+
+    log_ns: int
+    """When it was recorded, ns."""
+    channel: Channel
+    """Topic and type."""
+    data: bytes
+    """Serialised message, decompressed."""
+
+
+class LogFile(Protocol):
+    """An open file of a log."""
+
+    path: Path
+    """The file."""
+    channels: tuple[Channel, ...]
+    """Topics whose serialisation is ROS's; those without messages too."""
+    start_ns: int
+    """Log time of the first message; `MAX_NS` in a file without messages."""
+    stop_ns: int
+    """Just after the log time of the last message; 0 in a file without messages."""
+
+    def messages(
+        self, channels: Sequence[Channel], start_ns: int | None = None, stop_ns: int | None = None
+    ) -> Iterator[Message]:
+        """Messages of `channels` with start_ns <= log time < stop_ns, in log-time order."""
+        ...
+
+    def close(self) -> None:
+        """Release the file."""
+        ...
+
+
+def normalize_type(name: str) -> str:
+    """Old type names (``sensor_msgs/Image``) in today's form (``sensor_msgs/msg/Image``)."""
+    package, _, rest = name.partition("/")
+    return name if not rest or "/" in rest else f"{package}/msg/{rest}"
+
+
+def reason_of(error: BaseException) -> str:
+    """An exception of a library as part of one line."""
+    text = printable(" ".join(str(error).split())).rstrip(".")
+    text = text if len(text) <= 200 else text[:197] + "..."
+    return text or type(error).__name__
+
+
+def open_log_file(path: Path, max_message_bytes: int) -> LogFile:
+    """Open one file, whatever its name, by its first bytes.
+
+    Args:
+        path: an existing file.
+        max_message_bytes: largest size that a compressed message may have when unpacked.
+
+    Raises:
+        LogError: no log, or a damaged one; one clear line.
+        UnsupportedEncoding: a readable file of a kind that this version does not read.
+    """
+    with path.open("rb", buffering=0) as file:
+        magic = file.read(16)
+    if not magic:
+        raise LogError(path, "the file is empty")
+    try:
+        if magic.startswith(b"#ROSBAG V"):
+            from perception_batch.read.bag1_file import Bag1File
+
+            return Bag1File(path)
+        if magic.startswith(b"\x89MCAP0\r\n"):
+            from perception_batch.read.mcap_file import McapFile
+
+            return McapFile(path, max_message_bytes)
+        if magic.startswith(b"SQLite format 3\0"):
+            from perception_batch.read.sqlite_file import SqliteFile
+
+            return SqliteFile(path, max_message_bytes)
+    except (LogError, OSError):
+        raise
+    except Exception as error:
+        raise LogError(path, f"damaged or cut off: {reason_of(error)}") from error
+    if magic.startswith(b"\x28\xb5\x2f\xfd"):
+        raise UnsupportedEncoding(
+            path, "compressed as a whole file (zstd); unpack it first, such as with `unzstd`"
+        )
+    if magic[4:8] == b"ftyp" or magic.startswith((b"\x1aE\xdf\xa3", b"RIFF")):
+        raise UnsupportedEncoding(path, f"a video file; this version reads {READABLE}")
+    raise LogError(path, f"not a log; this version reads {READABLE}")

@@ -1,0 +1,81 @@
+"""Small messages (calibration, transforms, odometry) through `rosbags`, from the definition in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from perception_batch.read.logfile import Channel
+
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+ODOMETRY = "nav_msgs/msg/Odometry"
+TF_TYPES = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
+
+MAX_SMALL_BYTES = 4 << 20
+"""A transform or calibration message larger than this is damaged."""
+
+_IDL_SEPARATOR = "=" * 80 + "\n"
+
+
+class SmallMessages:
+    """Deserialises small messages; knows the types of each file's own definitions."""
+
+    def __init__(self) -> None:
+        self._readers: dict[tuple[int, str, str], Callable[[bytes], Any]] = {}
+
+    def read(self, channel: Channel, data: bytes) -> Any:
+        """The message as rosbags' object.
+
+        Raises:
+            ValueError: neither the file's definition nor the stock one fits, or the bytes are damaged.
+        """
+        key = (channel.ros, channel.msgtype, channel.definition)
+        if len(data) > MAX_SMALL_BYTES:
+            raise ValueError(f"{channel.msgtype} of {len(data)} bytes")
+        try:
+            if key not in self._readers:
+                self._readers[key] = _reader(channel)
+            return self._readers[key](data)
+        except Exception as error:
+            raise ValueError(f"{channel.msgtype} cannot be parsed: {error}") from error
+
+
+def _reader(channel: Channel) -> Callable[[bytes], Any]:
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    store = None
+    if channel.definition:
+        try:
+            own = get_typestore(Stores.EMPTY)
+            own.register(_own_types(channel))
+            own.get_msgdef(channel.msgtype)
+            store = own
+        except Exception:  # a definition is foreign text: whatever is wrong with it, the stock one remains
+            store = None
+    if store is None:
+        store = get_typestore(Stores.ROS1_NOETIC if channel.ros == 1 else Stores.LATEST)
+        if channel.msgtype in TF_TYPES and channel.msgtype not in store.types:
+            store.register(get_types_from_msg("geometry_msgs/TransformStamped[] transforms", channel.msgtype))
+    deserialize = store.deserialize_ros1 if channel.ros == 1 else store.deserialize_cdr
+    msgtype = channel.msgtype
+    return lambda data: deserialize(data, msgtype)
+
+
+def _own_types(channel: Channel) -> Any:
+    from rosbags.typesys import get_types_from_idl, get_types_from_msg
+
+    if not channel.is_idl:
+        return get_types_from_msg(channel.definition, channel.msgtype)
+    if not channel.definition.startswith(_IDL_SEPARATOR):
+        return get_types_from_idl(channel.definition)
+    types: dict[str, Any] = {}
+    for part in channel.definition.split(_IDL_SEPARATOR)[1:]:
+        types.update(get_types_from_idl(part.split("\n", 1)[1]))
+    return types
+
+
+def stamp_of(header: Any) -> int:
+    """A header's stamp, ns."""
+    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)

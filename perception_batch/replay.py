@@ -1,0 +1,355 @@
+"""A finished run again, from what it stored: fusion without pixels, and the video from the log.
+
+Everything after ``detections.parquet`` is a function of it, of ``timesteps.parquet``, ``ego.parquet``, the rig
+and the settings; so what is made here equals, to the byte, what a whole run with those settings makes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from perception_batch import flow
+from perception_batch.accounts import Accounts
+from perception_batch.calibration import Camera, Intrinsics, Rig
+from perception_batch.chain import Preparer, Profile, Threads, detected_steps, moved_cameras, shots, steps
+from perception_batch.config import RunConfig, override_config, parse_config
+from perception_batch.errors import EXIT_OK, CalibrationError, ConfigError, LogError, WriteError, printable
+from perception_batch.fuse import Fuser
+from perception_batch.geometry import SE3, DetectorView
+from perception_batch.pipeline import (
+    VIDEO_NAME,
+    Job,
+    OpenDrive,
+    Outcome,
+    calibration_section,
+    decode_workers,
+    make_fuser,
+    make_mosaic,
+    open_drive,
+    patience_ns,
+    result_writers,
+    rig_with_masks,
+)
+from perception_batch.read import read_rig_file
+from perception_batch.runs import Difference, stage_of_keys
+from perception_batch.sync import Synchronizer
+from perception_batch.trajectory import Trajectory
+from perception_batch.types import Detections, EgoPose, TimestepResult
+from perception_batch.write import (
+    DriveFacts,
+    Manifest,
+    StoredTimestep,
+    VideoWriter,
+    WriterGroup,
+    read_ego,
+    read_manifest,
+    read_rig,
+    read_stored_timesteps,
+    write_manifest,
+    write_no_tracks,
+    write_rig,
+)
+
+_FUSE_INPUTS = ("detections.parquet", "timesteps.parquet", "frames.parquet", "ego.parquet")
+
+
+def load_finished(directory: Path) -> Manifest:
+    """The manifest of a run that came to its end.
+
+    Raises:
+        LogError: no run, or one that did not finish.
+    """
+    try:
+        manifest = read_manifest(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        raise LogError(directory, "no run here: run.json is missing; give the folder OUT/<drive>") from None
+    if manifest.status not in ("complete", "partial"):
+        raise LogError(directory, f"the run is {manifest.status}; start it again first")
+    return manifest
+
+
+def fuse_again(directory: Path, overrides: Sequence[str], *, rig_file: Path | None, out: Path | None) -> int:
+    """The command `fuse`: fusion with other settings, in place or into `out`.
+
+    Returns:
+        The exit status, 0.
+
+    Raises:
+        ConfigError: a key that fusion does not use.
+        LogError: `directory` holds no finished run.
+        WriteError: `out` exists.
+    """
+    from perception_batch.console import print_outcome
+
+    manifest = load_finished(directory)
+    before = parse_config(manifest.config, str(directory / "run.json"))
+    config = override_config(before, overrides)
+    _allow_only(before, config, {"fuse"}, "fuse")
+    rig = rig_with_overrides(read_rig(directory), config, rig_file)
+    if out is not None:
+        if out.exists():
+            raise WriteError(f"{printable(out)} exists; choose another --out")
+        out.mkdir(parents=True)
+        for name in _FUSE_INPUTS:
+            shutil.copyfile(directory / name, out / name)
+        directory = out
+    manifest = fuse_stored(directory, manifest, config, rig)
+    write_manifest(directory, manifest)
+    print_outcome(Outcome(manifest.drive, directory, EXIT_OK, "redid", manifest))
+    return EXIT_OK
+
+
+def render_again(directory: Path, overrides: Sequence[str], *, log_root: Path | None) -> int:
+    """The command `render`: the video again, from the log's images and the stored detections.
+
+    Returns:
+        The exit status, 0.
+
+    Raises:
+        ConfigError: a key outside the section `render`.
+        LogError: no finished run, or its log has moved or changed.
+    """
+    from perception_batch.console import RunProgress, print_outcome
+
+    manifest = load_finished(directory)
+    before = parse_config(manifest.config, str(directory / "run.json"))
+    config = override_config(before, overrides)
+    _allow_only(before, config, {"render"}, "render")
+    job = _job_of(directory, manifest, config, log_root)
+    with open_drive(job) as opened:
+        if opened.log.fingerprint() != manifest.log.get("fingerprint"):
+            raise LogError(job.paths[0], "is not the log of this run: its fingerprint differs")
+        progress = RunProgress()
+        progress.start(job.drive, int(manifest.counts.get("frames_used", 0)))
+        try:
+            render_stored(directory, manifest, config, opened, progress.advance)
+        finally:
+            progress.stop()
+    manifest = replace(manifest, config=config.model_dump(mode="json"))
+    write_manifest(directory, manifest)
+    print_outcome(Outcome(manifest.drive, directory, EXIT_OK, "redid", manifest))
+    return EXIT_OK
+
+
+def redo(job: Job, opened: OpenDrive, manifest: Manifest, change: Difference) -> Outcome:
+    """Bring a finished run to the job's settings, by its cheap stages alone."""
+    directory, config = job.directory, job.config
+    write_manifest(directory, replace(manifest, status="unfinished", finished_utc=None, exit_status=None))
+    if change.fuse or change.write:
+        manifest = fuse_stored(directory, manifest, config, opened.rig)
+    if not config.render.video:
+        (directory / VIDEO_NAME).unlink(missing_ok=True)
+    elif change.fuse or change.render:
+        render_stored(directory, manifest, config, opened, lambda _: None)
+    selection = {**manifest.selection, "rig": change.rig_hash}
+    manifest = replace(manifest, config=config.model_dump(mode="json"), selection=selection)
+    write_manifest(directory, manifest)
+    return Outcome(job.drive, directory, manifest.exit_status or EXIT_OK, "redid", manifest)
+
+
+def _allow_only(before: RunConfig, after: RunConfig, allowed: set[str], command: str) -> None:
+    """Refuse changes of other stages, by name."""
+    changed = stage_of_keys(before.model_dump(mode="json"), after.model_dump(mode="json"))
+    wrong = [key for key, stage in changed.items() if stage not in allowed and stage != "none"]
+    if wrong:
+        raise ConfigError(
+            f"`{command}` cannot change {', '.join(map(printable, wrong))}; use `perception-batch run` with the new "
+            "settings"
+        )
+
+
+def _job_of(directory: Path, manifest: Manifest, config: RunConfig, log_root: Path | None) -> Job:
+    """The job whose run this was, with the log where it lies now."""
+    paths = [Path(text) for text in manifest.log.get("paths", [])]
+    if log_root is not None:
+        paths = [log_root / path.name for path in paths]
+    for path in paths:
+        if not path.exists():
+            raise LogError(path, "the run's log is not there; say where with --log-root DIR")
+    if not paths:
+        raise LogError(directory / "run.json", "names no log")
+    cameras = manifest.selection.get("cameras")
+    start, stop = manifest.selection.get("start"), manifest.selection.get("stop")
+    return Job(
+        manifest.drive,
+        tuple(paths),
+        directory.parent,
+        config,
+        tuple(cameras) if cameras is not None else None,
+        str(start) if start is not None else None,
+        str(stop) if stop is not None else None,
+    )
+
+
+def rig_with_overrides(rig: Rig, config: RunConfig, rig_file: Path | None) -> Rig:
+    """A stored rig under a rig file, under the config's `intrinsics` and `base_SE3_camera`.
+
+    Raises:
+        CalibrationError: numbers that make no sense, or a file that fits no camera.
+    """
+    names = sorted({*rig.cameras, *rig.uncalibrated})
+    file = read_rig_file(rig_file) if rig_file is not None else None
+    if file is not None and not set(file.intrinsics) & set(names):
+        raise CalibrationError(
+            ", ".join(file.intrinsics), f"{file.source} fits no camera; these are {', '.join(names)}"
+        )
+    cameras, uncalibrated = dict(rig.cameras), dict(rig.uncalibrated)
+    for name in names:
+        old, own = rig.cameras.get(name), config.camera(name)
+        lens = old.intrinsics if old is not None else None
+        pose = old.base_SE3_camera if old is not None else None
+        source = old.source if old is not None else ""
+        if file is not None and name in file.intrinsics:
+            lens, pose, source = file.intrinsics[name], file.poses.get(name, pose), file.source
+        try:
+            if own.intrinsics is not None:
+                lens, source = Intrinsics.from_dict(own.intrinsics), "config"
+            if own.base_SE3_camera is not None:
+                mount = own.base_SE3_camera
+                pose, source = SE3.from_quaternion(mount.quaternion_xyzw, mount.position_m), "config"
+        except ValueError as error:
+            raise CalibrationError(name, str(error)) from None
+        if lens is not None and pose is not None:
+            cameras[name] = Camera(name, lens, pose, source)
+            uncalibrated.pop(name, None)
+    base = rig.base_frame or (file.base_frame if file is not None else "") or "base_link"
+    ground = rig.ground_z_m
+    if file is not None and file.ground_z_m == file.ground_z_m:
+        ground = file.ground_z_m
+    return Rig(base if cameras else "", cameras, uncalibrated, ground, rig.notes)
+
+
+def facts_of(manifest: Manifest, rig: Rig) -> DriveFacts:
+    """What the tables of a stored run need."""
+    labels = {int(key): str(value) for key, value in dict(manifest.model.get("labels", {})).items()}
+    first = int(manifest.log.get("first_stamp_ns", 0))
+    has_ego = manifest.ego.get("source") is not None
+    return DriveFacts(manifest.drive, first, labels, rig.base_frame if rig.cameras else "", has_ego)
+
+
+def stored_results(
+    directory: Path, manifest: Manifest, config: RunConfig, rig: Rig
+) -> Iterator[tuple[StoredTimestep, TimestepResult]]:
+    """Every stored timestep and its fusion, in order."""
+    yield from _fused(directory, config, rig, make_fuser(config, rig, facts_of(manifest, rig).labels))
+
+
+def _fused(
+    directory: Path, config: RunConfig, rig: Rig, fuser: Fuser
+) -> Iterator[tuple[StoredTimestep, TimestepResult]]:
+    trajectory = Trajectory(config.fuse.max_pose_gap_s)
+    poses: Iterator[EgoPose] = read_ego(directory)
+    more = True
+    for step in read_stored_timesteps(directory):
+        needed = max([step.stamp_ns, *step.frame_stamps_ns.values()])
+        while more and (trajectory.newest_ns is None or trajectory.newest_ns < needed):
+            pose = next(poses, None)
+            more = pose is not None
+            if pose is not None:
+                trajectory.add(pose)
+        moved = moved_cameras(rig, trajectory, step.stamp_ns, step.frame_stamps_ns)
+        ego = trajectory.pose_at(step.stamp_ns)
+        trajectory.forget_before(step.stamp_ns - 2_000_000_000)
+        yield (
+            step,
+            TimestepResult(
+                step.index,
+                step.stamp_ns,
+                step.status,
+                step.frame_stamps_ns,
+                step.detections,
+                fuser.fuse(step.detections, step.image_hw, moved),
+                ego,
+                step.image_hw,
+            ),
+        )
+
+
+def fuse_stored(directory: Path, manifest: Manifest, config: RunConfig, rig: Rig) -> Manifest:
+    """Write the tables of fusion again; gives the manifest with the new numbers, not yet written."""
+    facts = facts_of(manifest, rig)
+    fuser = make_fuser(config, rig, facts.labels)
+    accounts = Accounts.of(())
+    for name in ("timesteps.jsonl", "timesteps.jsonl.zst"):
+        (directory / name).unlink(missing_ok=True)
+    with WriterGroup(result_writers(directory, facts, config, detection=False)) as group:
+        for _, result in _fused(directory, config, rig, fuser):
+            group.write(result)
+            accounts.add_result(result)
+    write_no_tracks(directory)
+    write_rig(directory, rig_with_masks(rig, config))
+    return replace(
+        manifest,
+        config=config.model_dump(mode="json"),
+        counts={**manifest.counts, "objects": accounts.objects},
+        calibration=calibration_section(rig, fuser),
+    )
+
+
+def render_stored(
+    directory: Path, manifest: Manifest, config: RunConfig, opened: OpenDrive, advance: Callable[[int], None]
+) -> None:
+    """Draw ``annotated.mp4`` again; images come from the log, results from the stored detections.
+
+    Raises:
+        LogError: the log does not give the timesteps that the run had.
+    """
+    rig = read_rig(directory)
+    stride, stretch = int(manifest.model.get("stride", 32)), manifest.model.get("family") == "stretch"
+
+    def view(
+        image_hw: tuple[int, int],
+        *,
+        image_size: int | None = None,
+        roi_px: tuple[int, int, int, int] | None = None,
+        rotate_deg: int = 0,
+    ) -> DetectorView:
+        side = config.detect.image_size if image_size is None else image_size
+        return DetectorView.fit(
+            image_hw,
+            long_side_px=side,
+            stride_px=stride,
+            roi_px=roi_px,
+            rotate_deg=rotate_deg,
+            stretch=stretch,
+        )
+
+    profile = Profile()
+    preparer = Preparer(config, view, profile)
+    mosaic = make_mosaic(facts_of(manifest, rig), config, opened.head, rig, preparer)
+    threads = Threads(True, decode_workers(config), profile)
+    read = threads.ahead(
+        steps(
+            opened.log.stream(opened.selected, *opened.span_ns),
+            Synchronizer(opened.plan, config.sync, *opened.span_ns),
+            rig,
+            Trajectory(config.fuse.max_pose_gap_s),
+            patience_ns=patience_ns(opened.plan, config),
+            limit_bytes=round(config.sync.window_mb * 1e6),
+            tail=[],
+        ),
+        "read",
+        depth=64,
+        limit_bytes=round(config.decode.queue_mb * 1e6),
+        size_of=lambda step: step.frame_set.size_bytes,
+    )
+    ready = threads.map(preparer, shots(read), "decode")
+    nothing = Detections.empty()
+    drawn = detected_steps(((item, nothing if item.view is not None else None) for item in ready), tiles=True)
+    results = stored_results(directory, manifest, config, rig)
+    with ExitStack() as stack:
+        video = stack.enter_context(VideoWriter(directory / VIDEO_NAME, mosaic.size_wh, config.render))
+        stack.enter_context(flow.closed(ready))
+        stack.enter_context(flow.closed(drawn))
+        for (step, result), item in zip(results, drawn, strict=True):
+            if item.step.frame_set.stamp_ns != step.stamp_ns or item.step.frame_set.index != step.index:
+                raise LogError(
+                    opened.log.paths[0],
+                    f"timestep {step.index} of the run is not in the log at its time: other log?",
+                )
+            video.write(step.stamp_ns, mosaic.draw(item.tiles, result))
+            advance(len(step.frame_stamps_ns))

@@ -1,0 +1,105 @@
+"""What to do where an output exists already: nothing, only its cheap stages, or refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Stage = Literal["detect", "fuse", "render", "write", "none"]
+
+# Keys of a camera that act in fusion (docs/formats.md); its others decide what the detector sees.
+_CAMERA_FUSION_KEYS = frozenset({"mask", "score", "classes", "max_range_m", "intrinsics", "base_SE3_camera"})
+# Keys that change neither results nor pictures.
+_EXECUTION_KEYS = frozenset(
+    {"decode.workers", "decode.queue_mb", "runs.loss_limit_percent", "detect.sha256", "detect.model"}
+)
+
+
+def stage_of(key: str) -> Stage:
+    """The first stage that a change of the dotted config `key` redoes."""
+    if key in _EXECUTION_KEYS:  # the model counts by its hash, not by its path
+        return "none"
+    section, _, rest = key.partition(".")
+    if section == "cameras":
+        return "fuse" if rest.partition(".")[2].partition(".")[0] in _CAMERA_FUSION_KEYS else "detect"
+    if section in ("fuse", "track", "ontology") or key in ("detect.score", "detect.classes"):
+        return "fuse"
+    if section in ("render", "write"):
+        return section  # type: ignore[return-value]
+    return "detect"
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted key; `detect.score` by label stays one value."""
+    out: dict[str, Any] = {}
+    for key, value in config.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, Mapping) and dotted != "detect.score":
+            out.update(flatten(value, dotted + "."))
+        else:
+            out[dotted] = value
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What an output was made of; two equal ones give the same detections."""
+
+    fingerprint: str
+    """Of the log."""
+    model_sha256: str
+    """Of the weights."""
+    config: Mapping[str, Any]
+    """All settings, as plain JSON."""
+    selection: Mapping[str, Any]
+    """Cameras, start, stop and rig file, as plain JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How a wanted run differs from what exists."""
+
+    detect: tuple[str, ...] = ()
+    """Names of what would change the detections."""
+    fuse: tuple[str, ...] = ()
+    """Keys that redo fusion."""
+    render: tuple[str, ...] = ()
+    """Keys that redo the video."""
+    write: tuple[str, ...] = ()
+    """Keys that redo other files."""
+    rig_hash: str | None = None
+    """SHA-256 of the rig file that is wanted; None without one."""
+
+    @property
+    def is_empty(self) -> bool:
+        """True where the output is what is wanted."""
+        return not (self.detect or self.fuse or self.render or self.write)
+
+
+def stage_of_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Stage]:
+    """The dotted keys in which two settings differ, each with the first stage that it redoes."""
+    before, after = flatten(old), flatten(new)
+    changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    return {key: stage_of(key) for key in changed}
+
+
+def difference(old: Identity, new: Identity) -> Difference:
+    """What changed between two identities, by stage."""
+    by_stage: dict[str, list[str]] = {"detect": [], "fuse": [], "render": [], "write": [], "none": []}
+    for key, stage in stage_of_keys(old.config, new.config).items():
+        by_stage[stage].append(key)
+    if old.fingerprint != new.fingerprint:
+        by_stage["detect"].append("the log")
+    if old.model_sha256 != new.model_sha256:
+        by_stage["detect"].append("detect.model (other weights)")
+    for key in sorted(old.selection.keys() | new.selection.keys()):
+        if old.selection.get(key) != new.selection.get(key):
+            by_stage["fuse" if key == "rig" else "detect"].append(f"--{key}")
+    return Difference(
+        tuple(by_stage["detect"]),
+        tuple(by_stage["fuse"]),
+        tuple(by_stage["render"]),
+        tuple(by_stage["write"]),
+        new.selection.get("rig"),
+    )

@@ -1,0 +1,44 @@
+"""Results to files: Parquet tables, JSON lines, the video and the manifest; and runs read back."""
+
+from __future__ import annotations
+
+from perception_batch.write.atomic import write_whole
+from perception_batch.write.manifest import Manifest, read_manifest, write_manifest, write_rig
+from perception_batch.write.rows import DriveFacts
+from perception_batch.write.schemas import ALL_TABLES, SCHEMA_VERSION
+from perception_batch.write.stored import (
+    StoredTimestep,
+    read_ego,
+    read_facts,
+    read_rig,
+    read_stored_timesteps,
+)
+from perception_batch.write.tables import EgoWriter, FramesWriter, ResultTableWriter, write_no_tracks
+from perception_batch.write.timesteps_jsonl import JsonLinesWriter, read_timesteps
+from perception_batch.write.video import VideoWriter
+from perception_batch.write.writer import Writer, WriterGroup
+
+__all__ = [
+    "ALL_TABLES",
+    "SCHEMA_VERSION",
+    "DriveFacts",
+    "EgoWriter",
+    "FramesWriter",
+    "JsonLinesWriter",
+    "Manifest",
+    "ResultTableWriter",
+    "StoredTimestep",
+    "VideoWriter",
+    "Writer",
+    "WriterGroup",
+    "read_ego",
+    "read_facts",
+    "read_manifest",
+    "read_rig",
+    "read_stored_timesteps",
+    "read_timesteps",
+    "write_manifest",
+    "write_no_tracks",
+    "write_rig",
+    "write_whole",
+]

@@ -1,0 +1,131 @@
+"""The writers of the Parquet tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+import pyarrow as pa
+
+from perception_batch.types import EgoPose, FrameRow, TimestepResult
+from perception_batch.write import schemas
+from perception_batch.write.rows import TIMED, DriveFacts, ego_columns, frames_columns
+from perception_batch.write.schemas import TableFormat
+from perception_batch.write.table_file import TableFile
+
+_ROWS_AT_ONCE = 512
+
+Row = TypeVar("Row")
+Self = TypeVar("Self", bound="_RowWriter[Any]")
+
+
+class ResultTableWriter:
+    """A `Writer` of one of the tables that are made of results."""
+
+    def __init__(self, directory: Path, facts: DriveFacts, table: str) -> None:
+        """`table` is ``detections``, ``timesteps``, ``objects`` or ``observations``.
+
+        Raises:
+            WriteError: the disk is full or refuses.
+        """
+        table_format, self._columns = TIMED[table]
+        self._facts = facts
+        metadata = facts.metadata() if table == "timesteps" else {}
+        self._file = TableFile(directory, table_format, metadata)
+        self.path = self._file.path
+
+    @property
+    def rows(self) -> int:
+        """Rows so far."""
+        return self._file.rows
+
+    def write(self, result: TimestepResult) -> None:
+        """Add the rows of one timestep."""
+        self._file.add(self._file.batch(self._columns(self._facts, result)), result.index)
+
+    def close(self) -> None:
+        """Put the file in its place; a second call does nothing."""
+        self._file.close()
+
+    def discard(self) -> None:
+        """Leave nothing behind; does nothing after `close`."""
+        self._file.discard()
+
+
+class _RowWriter(Generic[Row]):
+    """A table that is not made of results: a context manager; rows are gathered, so `write` is cheap."""
+
+    def __init__(
+        self, directory: Path, table: TableFormat, columns: Callable[[Sequence[Row]], dict[str, pa.Array]]
+    ) -> None:
+        self._columns = columns
+        self._file = TableFile(directory, table)
+        self._rows: list[Row] = []
+        self.path = self._file.path
+
+    def write(self, rows: Iterable[Row]) -> None:
+        """Add rows, in the order in which the stream settled them."""
+        self._rows.extend(rows)
+        while len(self._rows) >= _ROWS_AT_ONCE:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        rows, self._rows = self._rows[:_ROWS_AT_ONCE], self._rows[_ROWS_AT_ONCE:]
+        self._file.add(self._file.batch(self._columns(rows)))
+
+    def close(self) -> None:
+        """Put the file in its place; a second call does nothing."""
+        while self._rows:
+            self._hand_over()
+        self._file.close()
+
+    def discard(self) -> None:
+        """Leave nothing behind; does nothing after `close`."""
+        self._rows = []
+        self._file.discard()
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class FramesWriter(_RowWriter[FrameRow]):
+    """``frames.parquet``: every camera frame of the log and what became of it."""
+
+    def __init__(self, directory: Path, facts: DriveFacts) -> None:
+        """Open the file.
+
+        Raises:
+            WriteError: the disk is full or refuses.
+        """
+        super().__init__(directory, schemas.FRAMES, partial(frames_columns, facts))
+
+
+class EgoWriter(_RowWriter[EgoPose]):
+    """``ego.parquet``: the vehicle's poses at the log's rate; without poses it has no rows."""
+
+    def __init__(self, directory: Path, facts: DriveFacts) -> None:
+        """Open the file.
+
+        Raises:
+            WriteError: the disk is full or refuses.
+        """
+        super().__init__(directory, schemas.EGO, partial(ego_columns, facts))
+
+
+def write_no_tracks(directory: Path) -> Path:
+    """Write ``tracks.parquet`` of a run whose objects carry no track ids: the columns, no rows.
+
+    Raises:
+        WriteError: the disk is full or refuses.
+    """
+    with TableFile(directory, schemas.TRACKS) as file:
+        pass
+    return file.path
