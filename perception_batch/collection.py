@@ -21,7 +21,7 @@ from perception_batch.errors import (
 from perception_batch.runs import Drive, find_drives
 
 if TYPE_CHECKING:
-    from perception_batch.pipeline import Job, Outcome, Progress
+    from perception_batch.job import Job, Outcome, Progress
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def _run_one(request: RunRequest, drive: Drive, progress: Progress) -> Outcome:
 
 def job_of(request: RunRequest, drive: Drive) -> Job:
     """The job of one drive."""
-    from perception_batch.pipeline import Job
+    from perception_batch.job import Job
 
     return Job(
         drive.name,
@@ -126,7 +126,7 @@ def _complain(message: object) -> None:
 
 
 def _say_what_would_be_done(request: RunRequest, drives: list[Drive]) -> int:
-    from perception_batch.pipeline import existing_run, open_drive
+    from perception_batch.job import existing_run, open_drive
 
     started = time.perf_counter()
     failures = 0

@@ -184,7 +184,6 @@ class RenderConfig(_Section):
     bird_eye_range_m: Annotated[float, Field(gt=0)] = 50.0
     crf: Annotated[int, Field(ge=0, le=51)] = 24
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = "superfast"
-    max_step_s: Annotated[float, Field(gt=0)] = 10.0
 
 
 class WriteConfig(_Section):

@@ -18,11 +18,11 @@ from rich.progress import (
 from rich.progress import (
     Progress as Bar,
 )
-from rich.table import Table
 from rich.text import Text
 
 from perception_batch.errors import printable
-from perception_batch.pipeline import VIDEO_NAME, Outcome, Progress
+from perception_batch.job import Outcome, Progress
+from perception_batch.pipeline import VIDEO_NAME
 
 
 class _Rate(ProgressColumn):
@@ -75,10 +75,8 @@ def print_outcome(outcome: Outcome) -> None:
         return
     word = {"ran": "done", "redid": "done again from stored detections"}[outcome.action]
     console.print(f"{outcome.drive}: {manifest.status}, {word}", style="bold", markup=False)
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 2))
     for name, value in _lines(outcome):
-        table.add_row(name, Text(value))
-    console.print(table)
+        console.print(f"  {name:<12} {value}", markup=False)
     if counts.get("frames_undecodable") or manifest.losses:
         for loss in manifest.losses:
             console.print(
@@ -113,7 +111,7 @@ def _lines(outcome: Outcome) -> list[tuple[str, str]]:
                 ),
             )
         )
-    if timing.get("images_per_s"):
+    if outcome.action == "ran" and timing.get("images_per_s"):
         lines.append(
             (
                 "speed",
@@ -123,7 +121,7 @@ def _lines(outcome: Outcome) -> list[tuple[str, str]]:
                 ),
             )
         )
-    if waits := _waits(manifest.timing):
+    if outcome.action == "ran" and (waits := _waits(timing)):
         lines.append(("waiting", waits))
     files = [p.name for p in sorted(outcome.directory.iterdir()) if p.is_file()]
     lines.append(("files", f"{outcome.directory}: {', '.join(files)}"))

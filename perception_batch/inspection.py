@@ -18,7 +18,7 @@ from rich.text import Text
 
 from perception_batch.config import RunConfig
 from perception_batch.errors import EXIT_OK, ConfigError, WriteError, printable
-from perception_batch.pipeline import Job, OpenDrive, open_drive
+from perception_batch.job import Job, OpenDrive, open_drive
 from perception_batch.read import CameraHead, write_rig
 from perception_batch.sync import Synchronizer, synchronize
 from perception_batch.types import EgoPose, EncodedFrame, FrameSet
@@ -64,7 +64,9 @@ def inspect_log(
         if as_json:
             sys.stdout.write(json.dumps(facts, indent=1, allow_nan=False) + "\n")
         else:
-            _print(facts, Console(highlight=False, soft_wrap=True))
+            _print(
+                facts, Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+            )
     return EXIT_OK
 
 
@@ -234,7 +236,7 @@ def _print(facts: dict[str, Any], console: Console) -> None:
         f"{len(facts['topics'])} topics{marked}",
         markup=False,
     )
-    table = Table("camera", "topic", "encoding", "size", "frames", "rate", "clock", "calibration", box=None)
+    table = Table("camera", "encoding", "size", "frames", "rate", "clock", "calibration", box=None)
     for name, camera in facts["cameras"].items():
         size = f"{camera['width_px']}x{camera['height_px']}" if camera.get("width_px") else "-"
         rate = (
@@ -248,7 +250,7 @@ def _print(facts: dict[str, Any], console: Console) -> None:
             calibration = f"{known['model']}, f {known['fx_px']:.0f} px, {known['source']}"
         else:
             calibration = "none: " + camera.get("uncalibrated", camera.get("why_not", "not selected"))
-        cells = (name, camera["topic"], camera.get("encoding", "-"), size, str(camera["frames"]), rate, clock)
+        cells = (name, camera.get("encoding", "-"), size, str(camera["frames"]), rate, clock)
         table.add_row(*(Text(printable(cell)) for cell in (*cells, calibration)))
     console.print(table)
     for name, camera in facts["cameras"].items():

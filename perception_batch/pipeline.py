@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from perception_batch import __version__, flow
+from perception_batch import flow
 from perception_batch.accounts import Accounts, cameras_over_limit
 from perception_batch.calibration import Rig
 from perception_batch.chain import FusedStep, Preparer, Profile, Threads, chain
@@ -26,17 +23,35 @@ from perception_batch.detect import Detector, open_detector
 from perception_batch.errors import (
     EXIT_OK,
     EXIT_PARTIAL,
-    ConfigError,
     LogError,
     PerceptionBatchError,
     WriteError,
     printable,
 )
 from perception_batch.fuse import Fuser, open_fuser
-from perception_batch.read import DriveLog, Head, open_log
+from perception_batch.job import (
+    Job,
+    OpenDrive,
+    Outcome,
+    Progress,
+    existing_run,
+    identity,
+    open_drive,
+    stored_identity,
+)
+from perception_batch.manifest_sections import (
+    calibration_section,
+    losses_section,
+    model_section,
+    rig_with_masks,
+    sync_section,
+    timing_section,
+    versions,
+)
+from perception_batch.read import Head
 from perception_batch.render import USUAL_ASPECT, Mosaic, make_layout, view_aspect
 from perception_batch.runs import Difference, Identity, difference
-from perception_batch.sync import Synchronizer, SyncPlan, plan_sync
+from perception_batch.sync import Synchronizer, SyncPlan
 from perception_batch.types import EgoPose, FrameRow
 from perception_batch.write import (
     DriveFacts,
@@ -48,7 +63,6 @@ from perception_batch.write import (
     VideoWriter,
     Writer,
     WriterGroup,
-    read_manifest,
     write_manifest,
     write_no_tracks,
     write_rig,
@@ -70,181 +84,6 @@ OWN_FILES = [
     "run.json",
 ]
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One drive to process."""
-
-    drive: str
-    """Its name; the output is ``out/drive``."""
-    paths: tuple[Path, ...]
-    """The log."""
-    out: Path
-    """Where the drive's folder goes."""
-    config: RunConfig
-    """Settings."""
-    cameras: tuple[str, ...] | None = None
-    """Only these; None: all that are enabled."""
-    start: str | None = None
-    """First time used (see `parse_time`)."""
-    stop: str | None = None
-    """First time not used any more."""
-    rig_file: Path | None = None
-    """Calibration that wins over the log's."""
-    overwrite: bool = False
-    """Replace what an earlier run left."""
-    threads: bool = True
-    """False: everything in one thread, with the same result."""
-    argv: tuple[str, ...] = ()
-    """The command, for the manifest."""
-
-    @property
-    def directory(self) -> Path:
-        """Where this drive's results go."""
-        return self.out / self.drive
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one drive went."""
-
-    drive: str
-    """Its name."""
-    directory: Path
-    """Where its results are."""
-    exit_status: int
-    """0, or 3 where a camera lost more than the limit."""
-    action: Literal["ran", "skipped", "redid"]
-    """What was done."""
-    manifest: Manifest
-    """What ``run.json`` says."""
-    notes: tuple[str, ...] = ()
-    """What the user should know, one line each."""
-
-
-class Progress:
-    """Hears of each timestep that is written; this one does nothing."""
-
-    def start(self, drive: str, images: int) -> None:
-        """A drive begins; `images` is the expected number, 0 where unknown."""
-
-    def advance(self, images: int) -> None:
-        """So many images more are done."""
-
-    def stop(self) -> None:
-        """The drive ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenDrive:
-    """A log that was looked at: all that is decided before the first pixel."""
-
-    log: DriveLog
-    selected: tuple[str, ...]
-    head: Head
-    rig: Rig
-    plan: SyncPlan
-    span_ns: tuple[int | None, int | None]
-
-
-@contextmanager
-def open_drive(job: Job) -> Iterator[OpenDrive]:
-    """Open the log of a drive, look at its head, and plan.
-
-    Raises:
-        LogError: nothing readable, or no camera.
-        ConfigError, CalibrationError, SyncError: settings that do not fit the log.
-    """
-    config = job.config
-    with open_log(job.paths, config.read, config.cameras) as log:
-        selected = log.select(job.cameras)
-        head = log.head(selected)
-        rig = log.rig(selected, job.rig_file, config.fuse.base_frame)
-        samples = {name: head.cameras[name].stamps_ns for name in selected}
-        if not any(samples.values()):
-            raise LogError(
-                job.paths[0], "no camera frame with a plausible stamp in the first seconds of the log"
-            )
-        plan = plan_sync(samples, config.sync, selected)
-        span = (
-            None if job.start is None else parse_time(job.start, head.first_stamp_ns, "--start"),
-            None if job.stop is None else parse_time(job.stop, head.first_stamp_ns, "--stop"),
-        )
-        if span[0] is not None and span[1] is not None and span[0] >= span[1]:
-            raise ConfigError(f"--start {job.start} is not before --stop {job.stop}")
-        yield OpenDrive(log, selected, head, rig, plan, span)
-
-
-def parse_time(text: str, first_stamp_ns: int, option: str) -> int:
-    """A time as users write it, as ns: seconds from the first stamp, ISO-8601 UTC, or ns as an integer.
-
-    Raises:
-        ConfigError: it is none of these.
-    """
-    word = text.strip()
-    digits = word.lstrip("+-")
-    if digits.isdigit() and len(digits) >= 13:  # as seconds that would be 300,000 years
-        return int(word)
-    with suppress(ValueError):
-        seconds = float(word)
-        if math.isfinite(seconds):
-            return first_stamp_ns + round(seconds * 1e9)
-    with suppress(ValueError):
-        at = datetime.fromisoformat(word.replace("Z", "+00:00"))
-        at = at if at.tzinfo is not None else at.replace(tzinfo=timezone.utc)
-        whole = at - datetime(1970, 1, 1, tzinfo=timezone.utc)
-        return (whole.days * 86_400 + whole.seconds) * 1_000_000_000 + whole.microseconds * 1000
-    raise ConfigError(
-        f"{option} {printable(text)!r}: expected seconds from the first camera stamp, an ISO-8601 UTC time, "
-        "or integer nanoseconds"
-    )
-
-
-def identity(job: Job, opened: OpenDrive, model_sha256: str) -> Identity:
-    """What decides the detections of this job."""
-    rig_hash = hashlib.sha256(job.rig_file.read_bytes()).hexdigest() if job.rig_file else None
-    return Identity(
-        opened.log.fingerprint(),
-        model_sha256,
-        job.config.model_dump(mode="json"),
-        {
-            "cameras": list(opened.selected) if job.cameras is not None else None,
-            "start": opened.span_ns[0],
-            "stop": opened.span_ns[1],
-            "rig": rig_hash,
-        },
-    )
-
-
-def stored_identity(manifest: Manifest) -> Identity:
-    """What an existing output was made of."""
-    return Identity(
-        str(manifest.log.get("fingerprint", "")),
-        str(manifest.model.get("sha256", "")),
-        manifest.config,
-        manifest.selection,
-    )
-
-
-def existing_run(directory: Path) -> Manifest | None:
-    """The manifest of an output; None where there is none yet.
-
-    Raises:
-        WriteError: the folder holds something that is no run.
-    """
-    if not directory.exists():
-        return None
-    try:
-        return read_manifest(directory)
-    except FileNotFoundError:
-        if any(directory.iterdir()):
-            raise WriteError(
-                f"{printable(directory)} exists and is no run of this program; choose another --out"
-            ) from None
-        return None
-    except NotADirectoryError:
-        raise WriteError(f"{printable(directory)} is a file; choose another --out") from None
 
 
 def run_drive(
@@ -449,26 +288,6 @@ class _Run:
         done = exit_status is not None
         wall = time.perf_counter() - self.clock
         used = self.accounts.total("used")
-        losses = [
-            {
-                "topic": x.topic,
-                "start_ns": x.start_ns,
-                "stop_ns": x.stop_ns,
-                "count": x.count,
-                "reason": x.reason,
-            }
-            for x in opened.log.losses
-        ]
-        losses += [
-            {
-                "topic": opened.log.cameras[camera].topic,
-                "start_ns": first,
-                "stop_ns": last + 1,
-                "count": count,
-                "reason": reason,
-            }
-            for camera, reason, count, (first, last) in self.accounts.undecodable()
-        ]
         return Manifest(
             drive=job.drive,
             status=status,  # type: ignore[arg-type]
@@ -483,45 +302,21 @@ class _Run:
             },
             config=self.wanted.config,
             selection=self.wanted.selection,
-            model={
-                "path": str(info.path),
-                "sha256": info.sha256,
-                "backend": info.backend,
-                "precision": info.precision,
-                "input_hw": sorted(list(hw) for hw in self.input_hw),
-                "labels": info.labels,
-                "stride": info.stride,
-                "family": info.family,
-            },
-            versions=_versions(),
+            model=model_section(info, self.input_hw),
+            versions=versions(),
             device=info.device,
             host=platform.node(),
             argv=job.argv,
             created_utc=self.created,
-            finished_utc=utc_now() if done else None,
+            finished_utc=datetime.now(timezone.utc).isoformat(timespec="seconds") if done else None,
             exit_status=exit_status,
             batch_size=info.batch_size,
             counts=self.accounts.counts(),
             sync=sync_section(opened.plan, opened.head, self.accounts, job.config),
             calibration=calibration_section(opened.rig, self.fuser),
             ego={"source": opened.log.ego_source},
-            timing={
-                "wall_s": round(wall, 3),
-                "images_per_s": round(used / wall, 3) if done and wall > 0 else None,
-                "stages": {
-                    s.name: {"busy_s": round(s.busy_s, 3), "items": s.items}
-                    for s in self.profile.stages.values()
-                },
-                "waits": {
-                    q.name: {
-                        "put_s": round(q.put_wait_s, 3),
-                        "get_s": round(q.get_wait_s, 3),
-                        "peak_bytes": q.peak_bytes,
-                    }
-                    for q in self.profile.queues.values()
-                },
-            },
-            losses=losses,
+            timing=timing_section(self.profile, wall, used if done else 0),
+            losses=losses_section(opened.log, self.accounts),
         )
 
 
@@ -580,59 +375,3 @@ def make_mosaic(facts: DriveFacts, config: RunConfig, head: Head, rig: Rig, prep
         labels=facts.labels,
         range_m=config.render.bird_eye_range_m,
     )
-
-
-def rig_with_masks(rig: Rig, config: RunConfig) -> dict[str, Any]:
-    """``rig.json``: the rig, and the masks of the config."""
-    out = rig.to_dict()
-    for name, camera in out["cameras"].items():
-        camera["mask"] = [[list(point) for point in polygon] for polygon in config.camera(name).mask]
-    return out
-
-
-def sync_section(plan: SyncPlan, head: Head, accounts: Accounts, config: RunConfig) -> dict[str, Any]:
-    """``sync`` of ``run.json``."""
-    return {
-        "anchor": config.sync.anchor,
-        "reference": plan.reference,
-        "tolerance_ns": plan.tolerance_ns,
-        "spread_ns": accounts.spread(),
-        "cameras": {
-            name: {
-                "clock": head.cameras[name].clock,
-                "skew_ns": head.cameras[name].skew_ns,
-                "period_ns": plan.period_ns[name],
-                "estimated_offset_ns": plan.offset_ns[name],
-                "jitter_ns": plan.jitter_ns[name],
-                "coverage": accounts.coverage(name),
-            }
-            for name in plan.cameras
-        },
-    }
-
-
-def calibration_section(rig: Rig, fuser: Fuser) -> dict[str, Any]:
-    """``calibration`` of ``run.json``."""
-    sources = sorted({camera.source for camera in rig.cameras.values()})
-    ground = fuser.ground
-    return {
-        "source": ", ".join(sources) if sources else None,
-        "base_frame": rig.base_frame if rig.cameras else None,
-        "cameras": sorted(rig.cameras),
-        "uncalibrated": dict(rig.uncalibrated),
-        "ground_z_m": ground.z_m if rig.cameras else None,
-        "ground_source": ground.source if rig.cameras else None,
-        "notes": list(rig.notes),
-    }
-
-
-def utc_now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _versions() -> dict[str, str]:
-    found = {"perception_batch": __version__, "python": platform.python_version()}
-    for name in ("numpy", "opencv-python", "torch", "torchvision", "ultralytics", "rosbags", "av", "pyarrow"):
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found

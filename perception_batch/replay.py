@@ -15,24 +15,21 @@ from pathlib import Path
 from perception_batch import flow
 from perception_batch.accounts import Accounts
 from perception_batch.calibration import Camera, Intrinsics, Rig
-from perception_batch.chain import Preparer, Profile, Threads, detected_steps, moved_cameras, shots, steps
+from perception_batch.chain import Preparer, Profile, Threads, detected_steps, shots
 from perception_batch.config import RunConfig, override_config, parse_config
+from perception_batch.ego_motion import moved_cameras, steps
 from perception_batch.errors import EXIT_OK, CalibrationError, ConfigError, LogError, WriteError, printable
 from perception_batch.fuse import Fuser
 from perception_batch.geometry import SE3, DetectorView
+from perception_batch.job import Job, OpenDrive, Outcome, open_drive
+from perception_batch.manifest_sections import calibration_section, rig_with_masks
 from perception_batch.pipeline import (
     VIDEO_NAME,
-    Job,
-    OpenDrive,
-    Outcome,
-    calibration_section,
     decode_workers,
     make_fuser,
     make_mosaic,
-    open_drive,
     patience_ns,
     result_writers,
-    rig_with_masks,
 )
 from perception_batch.read import read_rig_file
 from perception_batch.runs import Difference, stage_of_keys

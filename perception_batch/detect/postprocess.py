@@ -78,7 +78,7 @@ def select(
             boxes = _corners(rows[:, :4]) * rows.new_tensor([w, h, w, h])
             rows = torch.cat([boxes, rows[:, 4:]], 1)
     counts = torch.bincount(image, minlength=n).tolist()
-    kept = [_best(part, form, iou, max_detections) for part in rows.split(counts)]
+    kept = [_best(part, form, iou, max_detections) for part in torch.split(rows, counts)]
     host = torch.cat(kept).cpu().numpy() if kept else np.zeros((0, 6), np.float32)
     return np.split(host, np.cumsum([len(part) for part in kept])[:-1])
 

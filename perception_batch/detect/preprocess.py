@@ -44,7 +44,7 @@ def prepare(image: Image, view: DetectorView, out: npt.NDArray[np.uint8] | None 
         seen = np.asarray(cv2.rotate(seen, _TURNS[view.rotate_deg]), np.uint8)
     tile = tile_pixels(out, view)
     height, width = view.resized_hw
-    top, left = tile_offset(view)
+    left, top = view.pad_left_top
     out[:top] = BAR_VALUE
     out[top + height :] = BAR_VALUE
     out[:, :left] = BAR_VALUE
@@ -56,12 +56,6 @@ def prepare(image: Image, view: DetectorView, out: npt.NDArray[np.uint8] | None 
         if not np.shares_memory(written, tile):
             tile[:] = written
     return out
-
-
-def tile_offset(view: DetectorView) -> tuple[int, int]:
-    """Height of the top bar and width of the left bar, px."""
-    left, top = view.pad_left_top
-    return top, left
 
 
 def tile_pixels(input_image: Image, view: DetectorView) -> Image:

@@ -316,7 +316,7 @@ def _load(path: Path) -> Any:
         return load_checkpoint(path)
     except ModelError:
         raise
-    except Exception as error:  # noqa: BLE001 - the file may hold anything and fail anywhere
+    except Exception as error:
         reason = printable(" ".join(str(error).split()))[:300] or type(error).__name__
         raise ModelError(
             f"{printable(path)} cannot be loaded as Ultralytics weights (YOLOv8, 11, 26, RT-DETR .pt): {reason}. "

@@ -101,7 +101,7 @@ def _download(name: str, folder: Path) -> Path | None:
             logger.info("downloading %s from Ultralytics into %s", name, folder)
             ultralytics_download(part)
             part.replace(target)
-    except Exception as error:  # noqa: BLE001 - whatever went wrong, the weights are simply not there
+    except Exception as error:
         logger.warning("downloading %s failed: %s", name, " ".join(str(error).split()))
         return None
     return target

@@ -24,8 +24,6 @@ TRAILING = frozenset(
         "image_rect_mono",
         "image_rect_raw",
         "image_compressed",
-        "raw",
-        "jpeg",
         "video",
     ]
 )

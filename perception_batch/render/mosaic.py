@@ -141,8 +141,9 @@ class Mosaic:
             shrinks = w < 0.7 * tile.image.shape[1]
             way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
             seen[...] = cv2.resize(tile.image, (w, h), interpolation=way)
-        placed = [_pill(part, camera, note, size, tint)]
+        placed = [_pill_rect(part, camera, note, size)]
         self._boxes(seen, (x, y), part, camera, tile, result, colors, placed)
+        _pill(part, camera, note, size, tint)
         _frame(part)
 
     def _boxes(
@@ -172,7 +173,8 @@ class Mosaic:
             tint = colors[object_of[i]] if object_of[i] >= 0 else color.NO_OBJECT
             corner = (rect.x + rect.width - 1, rect.y + rect.height - 1)
             thick = 2 if min(rect.width, rect.height) >= 14 else 1
-            cv2.rectangle(part, (rect.x, rect.y), corner, color.INK, thick + 2)
+            if thick > 1:  # a dark rim lifts the box off bright ground, but would fill a small one
+                cv2.rectangle(part, (rect.x, rect.y), corner, color.INK, thick + 2)
             cv2.rectangle(part, (rect.x, rect.y), corner, tint, thick)
             drawn.append((i, rect, tint))
         size = max(9, self.layout.text_px - 4)
@@ -241,21 +243,24 @@ def _frame(part: Image) -> None:
     cv2.rectangle(part, (0, 0), (part.shape[1] - 1, part.shape[0] - 1), color.BACKGROUND, 1)
 
 
-def _pill(part: Image, name: str, note: str, size: int, tint: Color) -> Rect:
-    """The camera's name and its offset on a dark ground in the corner; gives the place taken."""
+def _pill_rect(part: Image, name: str, note: str, size: int) -> Rect:
+    """The place of `_pill`."""
     name = fit_text(name, part.shape[1] * 6 // 10, size, bold=True)
-    name_w, h = text_size(name, size, bold=True)
-    note_w = text_size(note, size)[0]
+    (name_w, height), gap = text_size(name, size, bold=True), size // 2
+    width = name_w + text_size(note, size)[0] + gap * (3 if note else 2) + 2
+    return Rect(0, 0, min(width, part.shape[1]), min(height + gap // 2 + 2, part.shape[0]))
+
+
+def _pill(part: Image, name: str, note: str, size: int, tint: Color) -> None:
+    """The camera's name and its offset on a dark ground in the corner."""
+    ground = _part(part, _pill_rect(part, name, note, size))
+    dark = ground.astype(np.uint16) * 5 // 16 + np.array(color.INK, np.uint16) * 11 // 16
+    ground[...] = dark.astype(np.uint8)
     gap = size // 2
-    rect = Rect(0, 0, min(name_w + note_w + gap * (3 if note else 2) + 2, part.shape[1]), h + gap // 2 + 2)
-    ground = _part(part, rect)
-    ground[...] = (ground.astype(np.uint16) * 5 // 16 + np.array(color.INK, np.uint16) * 11 // 16).astype(
-        np.uint8
-    )
+    name = fit_text(name, part.shape[1] * 6 // 10, size, bold=True)
     x = draw_text(part, name, (gap, gap // 4 + 1), size, color.BRIGHT, bold=True)
     if note:
         draw_text(part, note, (x + gap, gap // 4 + 1), size, tint)
-    return rect
 
 
 def _offset(result: TimestepResult, camera: str) -> str:

@@ -164,10 +164,9 @@ def _choose_reference(stamps: Mapping[str, IntArray], period: Mapping[str, int],
         return wanted
     if not seen:
         raise SyncError("no camera has a frame in the sampled part of the log: nothing to synchronise")
-    periods = [period[name] for name in seen if period[name]]
-    fast = [name for name in seen if periods and period[name] and period[name] <= 1.2 * min(periods)] or seen
-    most = max(len(stamps[name]) for name in fast)
-    complete = [name for name in fast if len(stamps[name]) >= 0.8 * most]
+    most = max(len(stamps[name]) for name in seen)
+    # One frame more or less is the sample's edge; a slower or lossy camera has clearly fewer than the most.
+    complete = [name for name in seen if len(stamps[name]) >= 0.8 * most - 1]
 
     def cost(name: str) -> tuple[int, int, str]:
         phases = [abs(_phase(stamps[c], stamps[name], period[c], period[name])[0]) for c in seen if c != name]

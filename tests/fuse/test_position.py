@@ -137,8 +137,14 @@ def test_bottom_hidden_by_the_own_bonnet_is_no_ground_contact() -> None:
 def test_box_cut_by_a_side_has_its_center_beyond_that_side() -> None:
     thing = Thing.standing("truck", 20.0, 14.5, 0.0)
     rig = single(pinhole(), pose(0, 0, 1.5, 0))
-    assert box_of(thing, rig.cameras["cam"])[0] == 0
+    left, _, right, _ = box_of(thing, rig.cameras["cam"])
+    assert left == 0
     (found,) = fuse(rig, [thing]).objects
+    middle = math.atan2(800 - (left + right) / 2, 1266)
+    truth = math.atan2(thing.center_m[1], thing.center_m[0])
+    bearing = math.atan2(found.position_m[1], found.position_m[0])
+    assert truth > middle + 0.03
+    assert abs(bearing - truth) < 0.7 * (truth - middle)
     error = found.position_m - np.array(thing.center_m)
     assert error @ np.linalg.inv(found.covariance_m2) @ error < 7.81
 

@@ -30,7 +30,7 @@ def test_there_and_back(tmp_path: Path) -> None:
         exit_status=0,
     )
     path = write_manifest(tmp_path, manifest)
-    assert set(json.loads(path.read_text())) == set(KEYS.split())
+    assert set(json.loads(path.read_text())) >= set(KEYS.split())
     back = read_manifest(tmp_path)
     assert back.log == {"paths": ["a.bag"], "start_ns": 1_700_000_000_123_456_789}
     assert back.timing == {"wall_s": 1.5, "images_per_s": None}

@@ -1,0 +1,195 @@
+"""One drive to process: what was asked, what its log offers, and what exists of it already."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Literal
+
+from perception_batch.calibration import Rig
+from perception_batch.config import RunConfig
+from perception_batch.errors import ConfigError, LogError, WriteError, printable
+from perception_batch.read import DriveLog, Head, open_log
+from perception_batch.runs import Identity
+from perception_batch.sync import SyncPlan, plan_sync
+from perception_batch.write import Manifest, read_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One drive to process."""
+
+    drive: str
+    """Its name; the output is ``out/drive``."""
+    paths: tuple[Path, ...]
+    """The log."""
+    out: Path
+    """Where the drive's folder goes."""
+    config: RunConfig
+    """Settings."""
+    cameras: tuple[str, ...] | None = None
+    """Only these; None: all that are enabled."""
+    start: str | None = None
+    """First time used (see `parse_time`)."""
+    stop: str | None = None
+    """First time not used any more."""
+    rig_file: Path | None = None
+    """Calibration that wins over the log's."""
+    overwrite: bool = False
+    """Replace what an earlier run left."""
+    threads: bool = True
+    """False: everything in one thread, with the same result."""
+    argv: tuple[str, ...] = ()
+    """The command, for the manifest."""
+
+    @property
+    def directory(self) -> Path:
+        """Where this drive's results go."""
+        return self.out / self.drive
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one drive went."""
+
+    drive: str
+    """Its name."""
+    directory: Path
+    """Where its results are."""
+    exit_status: int
+    """0, or 3 where a camera lost more than the limit."""
+    action: Literal["ran", "skipped", "redid"]
+    """What was done."""
+    manifest: Manifest
+    """What ``run.json`` says."""
+    notes: tuple[str, ...] = ()
+    """What the user should know, one line each."""
+
+
+class Progress:
+    """Hears of each timestep that is written; this one does nothing."""
+
+    def start(self, drive: str, images: int) -> None:
+        """A drive begins; `images` is the expected number, 0 where unknown."""
+
+    def advance(self, images: int) -> None:
+        """So many images more are done."""
+
+    def stop(self) -> None:
+        """The drive ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDrive:
+    """A log that was looked at: all that is decided before the first pixel."""
+
+    log: DriveLog
+    selected: tuple[str, ...]
+    head: Head
+    rig: Rig
+    plan: SyncPlan
+    span_ns: tuple[int | None, int | None]
+
+
+@contextmanager
+def open_drive(job: Job) -> Iterator[OpenDrive]:
+    """Open the log of a drive, look at its head, and plan.
+
+    Raises:
+        LogError: nothing readable, or no camera.
+        ConfigError, CalibrationError, SyncError: settings that do not fit the log.
+    """
+    config = job.config
+    with open_log(job.paths, config.read, config.cameras) as log:
+        selected = log.select(job.cameras)
+        head = log.head(selected)
+        rig = log.rig(selected, job.rig_file, config.fuse.base_frame)
+        samples = {name: head.cameras[name].stamps_ns for name in selected}
+        if not any(samples.values()):
+            raise LogError(
+                job.paths[0], "no camera frame with a plausible stamp in the first seconds of the log"
+            )
+        plan = plan_sync(samples, config.sync, selected)
+        span = (
+            None if job.start is None else parse_time(job.start, head.first_stamp_ns, "--start"),
+            None if job.stop is None else parse_time(job.stop, head.first_stamp_ns, "--stop"),
+        )
+        if span[0] is not None and span[1] is not None and span[0] >= span[1]:
+            raise ConfigError(f"--start {job.start} is not before --stop {job.stop}")
+        yield OpenDrive(log, selected, head, rig, plan, span)
+
+
+def parse_time(text: str, first_stamp_ns: int, option: str) -> int:
+    """A time as users write it, as ns: seconds from the first stamp, ISO-8601 UTC, or ns as an integer.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    word = text.strip()
+    digits = word.lstrip("+-")
+    if digits.isdigit() and len(digits) >= 13:  # as seconds that would be 300,000 years
+        return int(word)
+    with suppress(ValueError):
+        seconds = float(word)
+        if math.isfinite(seconds):
+            return first_stamp_ns + round(seconds * 1e9)
+    with suppress(ValueError):
+        at = datetime.fromisoformat(word.replace("Z", "+00:00"))
+        at = at if at.tzinfo is not None else at.replace(tzinfo=timezone.utc)
+        whole = at - datetime(1970, 1, 1, tzinfo=timezone.utc)
+        return (whole.days * 86_400 + whole.seconds) * 1_000_000_000 + whole.microseconds * 1000
+    raise ConfigError(
+        f"{option} {printable(text)!r}: expected seconds from the first camera stamp, an ISO-8601 UTC time, "
+        "or integer nanoseconds"
+    )
+
+
+def identity(job: Job, opened: OpenDrive, model_sha256: str) -> Identity:
+    """What decides the detections of this job."""
+    rig_hash = hashlib.sha256(job.rig_file.read_bytes()).hexdigest() if job.rig_file else None
+    return Identity(
+        opened.log.fingerprint(),
+        model_sha256,
+        job.config.model_dump(mode="json"),
+        {
+            "cameras": list(opened.selected) if job.cameras is not None else None,
+            "start": opened.span_ns[0],
+            "stop": opened.span_ns[1],
+            "rig": rig_hash,
+        },
+    )
+
+
+def stored_identity(manifest: Manifest) -> Identity:
+    """What an existing output was made of."""
+    return Identity(
+        str(manifest.log.get("fingerprint", "")),
+        str(manifest.model.get("sha256", "")),
+        manifest.config,
+        manifest.selection,
+    )
+
+
+def existing_run(directory: Path) -> Manifest | None:
+    """The manifest of an output; None where there is none yet.
+
+    Raises:
+        WriteError: the folder holds something that is no run.
+    """
+    if not directory.exists():
+        return None
+    try:
+        return read_manifest(directory)
+    except FileNotFoundError:
+        if any(directory.iterdir()):
+            raise WriteError(
+                f"{printable(directory)} exists and is no run of this program; choose another --out"
+            ) from None
+        return None
+    except NotADirectoryError:
+        raise WriteError(f"{printable(directory)} is a file; choose another --out") from None

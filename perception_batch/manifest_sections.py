@@ -1,0 +1,120 @@
+"""The parts of ``run.json`` and ``rig.json`` that the pipeline puts together from several rooms."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from perception_batch import __version__
+from perception_batch.accounts import Accounts
+from perception_batch.calibration import Rig
+from perception_batch.chain import Profile
+from perception_batch.config import RunConfig
+from perception_batch.detect import DetectorInfo
+from perception_batch.fuse import Fuser
+from perception_batch.read import DriveLog, Head
+from perception_batch.sync import SyncPlan
+
+
+def rig_with_masks(rig: Rig, config: RunConfig) -> dict[str, Any]:
+    """``rig.json``: the rig, and the masks of the config."""
+    out = rig.to_dict()
+    for name, camera in out["cameras"].items():
+        camera["mask"] = [[list(point) for point in polygon] for polygon in config.camera(name).mask]
+    return out
+
+
+def sync_section(plan: SyncPlan, head: Head, accounts: Accounts, config: RunConfig) -> dict[str, Any]:
+    """``sync`` of ``run.json``."""
+    return {
+        "anchor": config.sync.anchor,
+        "reference": plan.reference,
+        "tolerance_ns": plan.tolerance_ns,
+        "spread_ns": accounts.spread(),
+        "cameras": {
+            name: {
+                "clock": head.cameras[name].clock,
+                "skew_ns": head.cameras[name].skew_ns,
+                "period_ns": plan.period_ns[name],
+                "estimated_offset_ns": plan.offset_ns[name],
+                "jitter_ns": plan.jitter_ns[name],
+                "coverage": accounts.coverage(name),
+            }
+            for name in plan.cameras
+        },
+    }
+
+
+def calibration_section(rig: Rig, fuser: Fuser) -> dict[str, Any]:
+    """``calibration`` of ``run.json``."""
+    sources = sorted({camera.source for camera in rig.cameras.values()})
+    ground = fuser.ground
+    return {
+        "source": ", ".join(sources) if sources else None,
+        "base_frame": rig.base_frame if rig.cameras else None,
+        "cameras": sorted(rig.cameras),
+        "uncalibrated": dict(rig.uncalibrated),
+        "ground_z_m": ground.z_m if rig.cameras else None,
+        "ground_source": ground.source if rig.cameras else None,
+        "notes": list(rig.notes),
+    }
+
+
+def model_section(info: DetectorInfo, input_hw: Iterable[tuple[int, int]]) -> dict[str, Any]:
+    """``model`` of ``run.json``."""
+    return {
+        "path": str(info.path),
+        "sha256": info.sha256,
+        "backend": info.backend,
+        "precision": info.precision,
+        "input_hw": sorted(input_hw),
+        "labels": info.labels,
+        "stride": info.stride,
+        "family": info.family,
+    }
+
+
+def timing_section(profile: Profile, wall_s: float, images: int) -> dict[str, Any]:
+    """``timing`` of ``run.json``; no rate where `images` is 0."""
+    return {
+        "wall_s": round(wall_s, 3),
+        "images_per_s": round(images / wall_s, 3) if images and wall_s > 0 else None,
+        "stages": {
+            stage.name: {"busy_s": round(stage.busy_s, 3), "items": stage.items}
+            for stage in profile.stages.values()
+        },
+        "waits": {
+            queue.name: {
+                "put_s": round(queue.put_wait_s, 3),
+                "get_s": round(queue.get_wait_s, 3),
+                "peak_bytes": queue.peak_bytes,
+            }
+            for queue in profile.queues.values()
+        },
+    }
+
+
+def losses_section(log: DriveLog, accounts: Accounts) -> list[dict[str, Any]]:
+    """``losses`` of ``run.json``: what the log lacks, and the images that are broken."""
+    losses = [
+        {"topic": x.topic, "start_ns": x.start_ns, "stop_ns": x.stop_ns, "count": x.count, "reason": x.reason}
+        for x in log.losses
+    ]
+    for camera, reason, count, (first, last) in accounts.undecodable():
+        topic = log.cameras[camera].topic
+        losses.append(
+            {"topic": topic, "start_ns": first, "stop_ns": last + 1, "count": count, "reason": reason}
+        )
+    return losses
+
+
+def versions() -> dict[str, str]:
+    """Of this package and of those that results depend on."""
+    found = {"perception_batch": __version__, "python": platform.python_version()}
+    for name in ("numpy", "opencv-python", "torch", "torchvision", "ultralytics", "rosbags", "av", "pyarrow"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
