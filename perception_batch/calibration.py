@@ -261,6 +261,10 @@ class Camera:
     source: str
     """Where it comes from, such as ``camera_info+tf`` or a file name."""
 
+    def __post_init__(self) -> None:
+        # What is written to rig.json must read back as the same numbers: results depend on their last bits.
+        object.__setattr__(self, "base_SE3_camera", self.base_SE3_camera.storable())
+
 
 @dataclass(frozen=True, slots=True)
 class Rig:

@@ -7,7 +7,7 @@ A transform is named ``dst_SE3_src``: it takes points of ``src`` to ``dst``, so 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ class SE3:
     """(3, 3) rotation matrix."""
     translation_m: npt.NDArray[np.float64]
     """(3,) position of ``src``'s origin in ``dst``, metres."""
+    quaternion: tuple[float, float, float, float] | None = field(default=None, repr=False)
+    """The unit quaternion (x, y, z, w) that `rotation` was made of, to the bit; None where made otherwise."""
 
     def __post_init__(self) -> None:
         if self.rotation.shape != (3, 3) or self.translation_m.shape != (3,):
@@ -46,7 +48,9 @@ class SE3:
         norm = float(np.linalg.norm(q))
         if not (np.isfinite(q).all() and np.isfinite(t).all() and norm > 1e-6):
             raise ValueError(f"not a rigid transform: quaternion {q.tolist()}, translation {t.tolist()}")
-        x, y, z, w = q / norm
+        if abs(norm - 1) > 1e-12:  # else it is a unit quaternion already, and stays as it was stored
+            q = q / norm
+        x, y, z, w = (float(v) for v in q)
         rotation = np.array(
             [
                 [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
@@ -54,10 +58,12 @@ class SE3:
                 [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
             ]
         )
-        return cls(rotation, t)
+        return cls(rotation, t, (x, y, z, w))
 
     def quaternion_xyzw(self) -> npt.NDArray[np.float64]:
-        """(4,) unit quaternion (x, y, z, w) with w >= 0 (Shepperd's method)."""
+        """(4,) unit quaternion (x, y, z, w): the one it was made of, else with w >= 0 (Shepperd's method)."""
+        if self.quaternion is not None:
+            return np.array(self.quaternion)
         r = self.rotation
         choices = np.array([r[0, 0], r[1, 1], r[2, 2], np.trace(r)])
         i = int(choices.argmax())
@@ -72,6 +78,14 @@ class SE3:
             q[3] = r[k, j] - r[j, k]
         q /= np.linalg.norm(q)
         return q if q[3] >= 0 else -q
+
+    def storable(self) -> SE3:
+        """The same transform such that writing its quaternion and reading it back gives it again, to the bit."""
+        return (
+            self
+            if self.quaternion is not None
+            else SE3.from_quaternion(self.quaternion_xyzw(), self.translation_m)
+        )
 
     def inverse(self) -> SE3:
         """``src_SE3_dst``."""

@@ -314,6 +314,10 @@ class EgoPose:
     source: str
     """``tf`` or the odometry topic."""
 
+    def __post_init__(self) -> None:
+        # As for `Camera`: what ego.parquet holds must read back as the same numbers.
+        object.__setattr__(self, "odom_SE3_base", self.odom_SE3_base.storable())
+
 
 @dataclass(frozen=True, slots=True)
 class Loss:

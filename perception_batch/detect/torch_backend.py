@@ -70,7 +70,7 @@ class TorchDetector:
         head, form = _read_head(model, path)
         labels = _read_labels(model, path)
         on_cpu = device.type == "cpu"
-        threads = (os.cpu_count() or 1) if settings.threads == "auto" else settings.threads
+        threads = _usable_cores() if settings.threads == "auto" else settings.threads
         batch_size = settings.batch_size
         if batch_size == "auto":
             batch_size = AUTO_BATCH_CPU if on_cpu else AUTO_BATCH_CUDA
@@ -309,6 +309,11 @@ def optimize(
 
     head._inference = decode_in_fp32
     return network
+
+
+def _usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _load(path: Path) -> Any:

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from perception_batch.geometry import SE3
-from perception_batch.read.frames import plausible
+from perception_batch.read.frames import int64, plausible
 from perception_batch.read.small_message import stamp_of
-from perception_batch.read.transforms import WORLD_FRAMES, TransformTree, frame_name, is_world
+from perception_batch.read.transforms import WORLD_FRAMES, TransformTree, frame_name, is_world, sound_pose
 from perception_batch.types import EgoPose, FloatArray
 
 TF = "tf"
+_MAX_TWIST = 1e4
+"""m/s and rad/s; more is damage."""
+
 _BASES = ("base_link", "base_footprint")
 
 
@@ -69,8 +72,7 @@ class EgoTracker:
             return None
         try:
             base_SE3_child = self._base_SE3_child(message)
-            p, q = message.pose.pose.position, message.pose.pose.orientation
-            odom_SE3_child = SE3.from_quaternion((q.x, q.y, q.z, q.w), (p.x, p.y, p.z))
+            odom_SE3_child = sound_pose(message.pose.pose.orientation, message.pose.pose.position)
         except ValueError:
             return None
         if base_SE3_child is None:
@@ -79,8 +81,10 @@ class EgoTracker:
         v, w = message.twist.twist.linear, message.twist.twist.angular
         # Velocity of the base frame's origin, a point of the same rigid body, in the base frame's axes.
         lever = base_SE3_child.inverse().translation_m
-        of_child = np.array([v.x, v.y, v.z]) + np.cross([w.x, w.y, w.z], lever)
-        velocity = base_SE3_child.rotation @ of_child
+        velocity = np.full(3, np.nan)
+        if all(abs(n) < _MAX_TWIST for n in (v.x, v.y, v.z, w.x, w.y, w.z)):
+            of_child = np.array([v.x, v.y, v.z]) + np.cross([w.x, w.y, w.z], lever)
+            velocity = base_SE3_child.rotation @ of_child
         stamp_ns = stamp_of(message.header)
         stamp_ns = stamp_ns if plausible(stamp_ns, log_ns) else log_ns
         fixed = frame_name(message.header.frame_id)
@@ -117,6 +121,7 @@ class EgoTracker:
     def _emit(
         self, stamp_ns: int, fixed: str, pose: SE3, velocity: FloatArray | None, source: str
     ) -> EgoPose | None:
+        stamp_ns = int64(stamp_ns)
         last = self._last
         if last is not None and stamp_ns <= last.stamp_ns:
             self.dropped += 1

@@ -19,7 +19,12 @@ Clock = Literal["header", "log"]
 DAY_NS = 86_400 * 1_000_000_000
 """A stamp further than this from the log time is no time of this recording."""
 
-_INT64 = (-(2**63), 2**63 - 1)
+_MAX_SIDE_PX = 2**31 - 1
+
+
+def int64(value_ns: int) -> int:
+    """The nearest time that 64 bits hold; MCAP's log times have no sign."""
+    return min(max(value_ns, -(2**63)), 2**63 - 1)
 
 
 def plausible(stamp_ns: int, log_ns: int) -> bool:
@@ -55,7 +60,8 @@ def parse_image(message: Message) -> ParsedImage:
     try:
         if channel.msgtype == COMPRESSED:
             still = parse_still(message.data, channel.ros)
-            encoding, width, height = still_header(still.data)
+            encoding, *claimed = still_header(still.data)
+            width, height = _believed(*claimed)
             depth = "compresseddepth" in still.format.lower()
             return ParsedImage(
                 True,
@@ -70,16 +76,23 @@ def parse_image(message: Message) -> ParsedImage:
         raw = parse_raw(message.data, channel.ros)
     except MalformedMessage:
         return ParsedImage(False)
+    width, height = _believed(raw.width_px, raw.height_px)
     return ParsedImage(
         True,
         raw.stamp_ns,
         raw.frame_id,
         printable(raw.encoding.strip().lower())[:40] or UNKNOWN,
-        raw.width_px,
-        raw.height_px,
+        width,
+        height,
         False,
         RawPayload(raw.data, raw.step_bytes, raw.is_bigendian),
     )
+
+
+def _believed(width_px: int, height_px: int) -> tuple[int, int]:
+    """A claimed size, or 0 x 0 for one that no image has."""
+    believed = min(width_px, height_px) > 0 and max(width_px, height_px) <= _MAX_SIDE_PX
+    return (width_px, height_px) if believed else (0, 0)
 
 
 def choose_clock(setting: str, stamps_ns: Sequence[tuple[int, int]]) -> Clock:
@@ -117,17 +130,16 @@ class FrameMaker:
         else:
             original = image.stamp_ns
             stamp_ok = plausible(original, message.log_ns)
-        low, high = _INT64
         frame = EncodedFrame(
             camera=self._camera,
-            stamp_ns=min(max(original + self._offset_ns, low), high),
-            log_ns=message.log_ns,
+            stamp_ns=int64(original + self._offset_ns),
+            log_ns=int64(message.log_ns),
             payload=image.payload,
             encoding=image.encoding,
             sequence=self._sequence,
             width_px=image.width_px,
             height_px=image.height_px,
-            original_stamp_ns=min(max(original, low), high),
+            original_stamp_ns=int64(original),
             stamp_ok=stamp_ok,
         )
         self._sequence += 1

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any
@@ -17,7 +18,14 @@ from perception_batch.errors import LogError, TopicNotFound, printable
 from perception_batch.read.camera_info import info_topics_beside
 from perception_batch.read.discover import AbsentSplits, discover
 from perception_batch.read.ego import EgoTracker
-from perception_batch.read.frames import FrameMaker, choose_clock, median_skew_ns, parse_image, plausible
+from perception_batch.read.frames import (
+    FrameMaker,
+    choose_clock,
+    int64,
+    median_skew_ns,
+    parse_image,
+    plausible,
+)
 from perception_batch.read.logfile import MAX_NS, LogFile, Message, open_log_file
 from perception_batch.read.rig import CameraFacts, build_rig
 from perception_batch.read.rig_file import read_rig_file
@@ -40,6 +48,9 @@ SEEK_MARGIN_NS = 5_000_000_000
 
 MAX_FETCH_MESSAGES = 2000
 """Calibration messages fetched beyond the head; a healthy log has one a topic."""
+
+LATE_SAMPLE = 10
+"""Images looked at of a camera that is silent in the head."""
 
 
 class DriveLog:
@@ -107,12 +118,12 @@ class DriveLog:
     @property
     def start_ns(self) -> int:
         """Log time of the first message of any topic."""
-        return min((f.start_ns for f in self._files if f.stop_ns), default=0)
+        return int64(min((f.start_ns for f in self._files if f.stop_ns), default=0))
 
     @property
     def stop_ns(self) -> int:
         """Just after the log time of the last message of any topic."""
-        return max((f.stop_ns for f in self._files), default=0)
+        return int64(max((f.stop_ns for f in self._files), default=0))
 
     def select(self, names: Sequence[str] | None) -> tuple[str, ...]:
         """The enabled cameras, or those named, sorted by name.
@@ -176,24 +187,32 @@ class DriveLog:
         stamps: dict[str, list[tuple[int, int]]] = {name: [] for name in key}
         looks: dict[str, tuple[str, int, int]] = {}
         frame_ids: dict[str, str] = {}
+
+        def look_at(message: Message) -> None:
+            name = names[message.channel.topic]
+            image = parse_image(message)
+            if image.ok:
+                stamps[name].append((image.stamp_ns, message.log_ns))
+                frame_ids.setdefault(name, image.frame_id)
+                if name not in looks or not looks[name][1]:
+                    looks[name] = (image.encoding, image.width_px, image.height_px)
+
         for message in tape.kept:
             self._look_at_side(message)
-            name = names.get(message.channel.topic)
-            if name is None:
-                continue
-            image = parse_image(message)
-            if not image.ok:
-                continue
-            stamps[name].append((image.stamp_ns, message.log_ns))
-            frame_ids.setdefault(name, image.frame_id)
-            if name not in looks or not looks[name][1]:
-                looks[name] = (image.encoding, image.width_px, image.height_px)
+            if message.channel.topic in names:
+                look_at(message)
+        stop = tape.kept[-1].log_ns if tape.kept else self.start_ns
+        for name in key:
+            if not stamps[name] and not tape.ended:  # a camera that begins later
+                later = merged(self._files, {self._cameras[name].topic}, stop, None, self._lose)
+                for message in islice(later, LATE_SAMPLE):
+                    look_at(message)
         heads = {}
         for name in key:
             clock = choose_clock(self._settings.clock, stamps[name])
             offset = self._offset_ns(name)
             pairs = [
-                ((stamp if clock == "header" else log_ns) + offset, log_ns)
+                (int64((stamp if clock == "header" else log_ns) + offset), int64(log_ns))
                 for stamp, log_ns in stamps[name]
                 if clock == "log" or plausible(stamp, log_ns)
             ]
@@ -201,7 +220,6 @@ class DriveLog:
             look = looks.get(name, ("unknown", 0, 0))
             heads[name] = CameraHead(clock, skew, tuple(pairs), frame_ids.get(name, ""), *look)
         first = min((stamp for h in heads.values() for stamp, _ in h.stamps_ns), default=self.start_ns)
-        stop = tape.kept[-1].log_ns if tape.kept else self.start_ns
         self._heads[key] = Head(MappingProxyType(heads), first, stop, tape.ended)
         return self._heads[key]
 

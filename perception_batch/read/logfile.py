@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,9 +109,12 @@ def open_log_file(path: Path, max_message_bytes: int) -> LogFile:
             from perception_batch.read.sqlite_file import SqliteFile
 
             return SqliteFile(path, max_message_bytes)
-    except (LogError, OSError):
+    except LogError:
         raise
     except Exception as error:
+        # An index that points before the beginning of its file makes an invalid seek: damage, not the disk.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise LogError(path, f"damaged or cut off: {reason_of(error)}") from error
     if magic.startswith(b"\x28\xb5\x2f\xfd"):
         raise UnsupportedEncoding(

@@ -109,7 +109,7 @@ def _intrinsics(
             logged = intrinsics_of(
                 camera.info, rectified=is_rectified(camera.topic), image_size_px=camera.size_px
             )
-        except (ValueError, AttributeError, TypeError, OverflowError) as error:
+        except (ValueError, AttributeError, TypeError, ArithmeticError) as error:
             missing = str(error)
     given: Intrinsics | None = None
     source = "camera_info"
@@ -118,7 +118,9 @@ def _intrinsics(
         try:
             given = Intrinsics.from_dict(camera.settings.intrinsics)
         except ValueError as error:
-            raise CalibrationError(camera.name, f"cameras.{printable(camera.name)}: {error}") from None
+            raise CalibrationError(
+                camera.name, f"cameras.{printable(camera.name)}.intrinsics: {error}"
+            ) from None
     elif file is not None and stated is not None:
         source, given = file.source, file.intrinsics[stated]
     if given is None:

@@ -35,6 +35,14 @@ class SqliteFile:
 
     def _load(self) -> None:
         reader = self._reader
+        stated = (
+            reader.metadata.start_time,
+            reader.metadata.end_time,
+            *(c.msgcount for c in reader.connections),
+        )
+        names = (n for c in reader.connections for n in (c.topic, c.msgtype))
+        if not all(isinstance(n, int) for n in stated) or not all(isinstance(n, str) for n in names):
+            raise ValueError("its columns hold values of a wrong type")
         self._by_id = {c.id: c for c in reader.connections}
         self.channels: tuple[Channel, ...] = tuple(
             Channel(
@@ -60,6 +68,8 @@ class SqliteFile:
         wanted = [self._by_id[c.id] for c in channels]
         if wanted:
             for connection, log_ns, data in self._reader.messages(wanted, start_ns, stop_ns):
+                if not isinstance(log_ns, int):  # sqlite does not enforce the type of a column
+                    raise ValueError(f"a timestamp is {type(log_ns).__name__}, not a whole number")  # noqa: TRY004
                 yield Message(log_ns, by_id[connection.id], unpack(data, self._max_message_bytes))
 
     def close(self) -> None:

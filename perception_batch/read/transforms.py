@@ -12,6 +12,22 @@ WORLD_FRAMES = ("map", "odom", "world", "earth")
 
 MAX_DEPTH = 1000
 
+_MAX_METRES = 1e9
+"""Earth-centred positions have seven digits; more than nine is damage, and would overflow further on."""
+
+
+def sound_pose(rotation: Any, translation: Any) -> SE3:
+    """A pose from a geometry_msgs Quaternion and Vector3 or Point.
+
+    Raises:
+        ValueError: it is not finite, out of all bounds, or the quaternion has no length.
+    """
+    q = (rotation.x, rotation.y, rotation.z, rotation.w)
+    t = (translation.x, translation.y, translation.z)
+    if not all(abs(v) < 1e3 for v in q) or not all(abs(v) < _MAX_METRES for v in t):
+        raise ValueError(f"no pose: quaternion {q}, translation {t}")
+    return SE3.from_quaternion(q, t)
+
 
 def frame_name(frame_id: object) -> str:
     """A frame id without the leading slash of early ROS 1."""
@@ -45,9 +61,8 @@ class TransformTree:
         taken = []
         for stamped in message.transforms:
             child, parent = frame_name(stamped.child_frame_id), frame_name(stamped.header.frame_id)
-            t, q = stamped.transform.translation, stamped.transform.rotation
             try:
-                pose = SE3.from_quaternion((q.x, q.y, q.z, q.w), (t.x, t.y, t.z))
+                pose = sound_pose(stamped.transform.rotation, stamped.transform.translation)
             except ValueError:
                 continue
             if child and parent and child != parent:

@@ -6,12 +6,14 @@ MAGIC = b"\x28\xb5\x2f\xfd"
 """RFC 8878, 3.1.1. No CDR message begins with these bytes: the first byte of its header is 0."""
 
 
-def unpack(data: bytes, max_bytes: int) -> bytes:
+def unpack(data: object, max_bytes: int) -> bytes:
     """`data` itself, or what it unpacks to where it is zstd.
 
     Raises:
         ValueError: it is damaged, or larger than `max_bytes` when unpacked.
     """
+    if not isinstance(data, bytes):  # sqlite columns hold what somebody put there
+        raise ValueError(f"a message is {type(data).__name__}, not bytes")  # noqa: TRY004
     if data[:4] != MAGIC:
         return data
     import zstandard

@@ -49,6 +49,7 @@ class BirdEye:
         ego = self._to_px(np.zeros((1, 2)))[0]
         half = _EGO_LWH_M[0] * self._px_per_m
         placed = [Rect(round(ego[0] - half / 2), round(ego[1] - half), round(half), round(half * 1.6))]
+        bodies = {id(item): self._body_rect(item) for item, _ in shown}
         for item, tint in sorted(shown, key=lambda pair: math.hypot(*pair[0].position_m[:2].tolist())):
             x, y = self._to_px(item.position_m[None, :2])[0]
             if not (0 <= x < width and 0 <= y < height):
@@ -65,7 +66,11 @@ class BirdEye:
             for left, top in spots:
                 spot = Rect(round(left), round(top), w, h)
                 inside = spot.x >= 0 and spot.y >= 0 and spot.x + w <= width and spot.y + h <= height
-                if inside and not any(spot.overlaps(other) for other in placed):
+                hides = (
+                    *placed,
+                    *(body for key, body in bodies.items() if key != id(item) and body is not None),
+                )
+                if inside and not any(spot.overlaps(other) for other in hides):
                     draw_text(image, text, (spot.x, spot.y), self._text_px, tint)
                     placed.append(spot)
                     break
@@ -114,6 +119,14 @@ class BirdEye:
         cv2.circle(image, spot, scaled + (24 if not item.filled else 0), color.INK, -1, cv2.LINE_AA, _SHIFT)
         # What hindsight filled in was not seen: a ring instead of a disc.
         cv2.circle(image, spot, scaled, tint, 1 if item.filled else -1, cv2.LINE_AA, _SHIFT)
+
+    def _body_rect(self, item: FusedObject) -> Rect | None:
+        """The middle of the drawn object, which no name should hide; None outside the panel."""
+        x, y = self._to_px(item.position_m[None, :2])[0].tolist()
+        half = min(self._reach_px(item), 8.0)
+        if not (0 <= x < self._size_wh[0] and 0 <= y < self._size_wh[1]):
+            return None
+        return Rect(round(x - half), round(y - half), round(2 * half), round(2 * half))
 
     def _reach_px(self, item: FusedObject) -> float:
         """How far the drawn object reaches from its centre."""

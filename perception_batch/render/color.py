@@ -18,50 +18,49 @@ WARNING: Color = (255, 176, 59)
 NO_OBJECT: Color = (170, 176, 184)
 INK: Color = (12, 13, 16)
 
-# Saturated and light, so that they stand out from asphalt, sky and foliage and carry black text;
-# neighbours in the list differ in hue by at least 100 degrees, so neighbours in the scene do too.
+# Saturated and light, so that they stand out from asphalt, sky and foliage and carry dark text. Few enough to be
+# told apart; neighbours in the list are far apart in hue, so neighbours in the scene are too.
 PALETTE: tuple[Color, ...] = (
-    (255, 92, 87),
-    (64, 224, 208),
-    (255, 214, 64),
-    (150, 130, 255),
-    (110, 231, 105),
-    (255, 121, 218),
-    (84, 176, 255),
-    (255, 152, 67),
-    (72, 235, 160),
-    (235, 110, 255),
-    (190, 240, 70),
-    (120, 205, 255),
-    (255, 138, 148),
-    (0, 214, 255),
-    (240, 226, 130),
-    (196, 164, 255),
+    (255, 92, 87),  # red
+    (64, 224, 208),  # turquoise
+    (255, 214, 64),  # yellow
+    (150, 130, 255),  # violet
+    (110, 231, 105),  # green
+    (255, 121, 218),  # pink
+    (198, 245, 80),  # lime
+    (84, 176, 255),  # azure
+    (255, 166, 160),  # salmon
+    (205, 92, 255),  # purple
+    (255, 152, 67),  # orange
+    (250, 236, 190),  # cream
 )
 
 
 def object_colors(result: TimestepResult) -> list[Color]:
     """A colour for each object of the timestep.
 
-    A track keeps its colour for ever. Without tracks the colour follows the bearing, which changes slowly, and
-    no two objects share one while the palette lasts.
+    A track keeps its colour for ever. Without tracks the colour follows the bearing, which changes slowly; no two
+    objects share one while the palette lasts, and after that only such as are far apart.
     """
-    objects = result.fusion.objects
-    colors: list[Color | None] = [
-        PALETTE[item.track_id % len(PALETTE)] if item.track_id >= 0 else None for item in objects
-    ]
-    taken: set[int] = set()
-    for number, item in enumerate(objects):
-        if colors[number] is not None:
+    count = len(PALETTE)
+    used: list[list[float]] = [[] for _ in PALETTE]
+    colors: list[Color] = []
+    for item in result.fusion.objects:
+        if item.track_id >= 0:
+            colors.append(PALETTE[item.track_id % count])
             continue
-        wanted = int(_turn(result, item) * len(PALETTE)) % len(PALETTE)
-        free = [k for k in range(len(PALETTE)) if (wanted + k) % len(PALETTE) not in taken]
-        choice = (wanted + (free[0] if free else 0)) % len(PALETTE)
-        taken.add(choice)
-        if len(taken) == len(PALETTE):
-            taken.clear()
-        colors[number] = PALETTE[choice]
-    return [color or NO_OBJECT for color in colors]
+        turn = _turn(result, item)
+        wanted = int(turn * count) % count
+        around = [(wanted + k) % count for k in range(count)]
+        choice = max(around, key=lambda c: min((_apart(turn, other) for other in used[c]), default=1.0))
+        used[choice].append(turn)
+        colors.append(PALETTE[choice])
+    return colors
+
+
+def _apart(a: float, b: float) -> float:
+    """How far two bearings are from each other, in turns: at most a half."""
+    return abs((a - b + 0.5) % 1.0 - 0.5)
 
 
 def _turn(result: TimestepResult, item: FusedObject) -> float:

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from perception_batch.config import CameraConfig
+
+_CAMERA_DEFAULTS = CameraConfig().model_dump(mode="json")
 Stage = Literal["detect", "fuse", "render", "write", "none"]
 
 # Keys of a camera that act in fusion (docs/formats.md); its others decide what the detector sees.
@@ -80,7 +83,14 @@ class Difference:
 def stage_of_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Stage]:
     """The dotted keys in which two settings differ, each with the first stage that it redoes."""
     before, after = flatten(old), flatten(new)
-    changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+
+    def value(flat: Mapping[str, Any], key: str) -> Any:
+        """A camera that the config does not name has the defaults."""
+        return flat.get(
+            key, _CAMERA_DEFAULTS.get(key.rsplit(".", 1)[-1]) if key.startswith("cameras.") else None
+        )
+
+    changed = sorted(key for key in before.keys() | after.keys() if value(before, key) != value(after, key))
     return {key: stage_of(key) for key in changed}
 
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from log_writer import START_NS, CameraSpec, Container, Extra, message_types, ring, still_bytes, write_log
+from log_writer import START_NS, CameraSpec, Container, Extra, ring, still_bytes, write_log
 
 from perception_batch.config import CameraConfig, ReadConfig
-from perception_batch.errors import LogError, TopicNotFound, UnsupportedEncoding
+from perception_batch.errors import LogError, PerceptionBatchError, TopicNotFound, UnsupportedEncoding
 from perception_batch.read import open_log
 from perception_batch.read.log import DriveLog
 from perception_batch.types import EncodedFrame, RawPayload, StillPayload
 
 CONTAINERS: list[Container] = ["mcap", "sqlite3", "bag1"]
 SMALL = ReadConfig(head_s=0.3)
+FLIPS = int(os.environ.get("FLIPS", "60"))
 
 
 def frames_of(log: DriveLog, *args: int | None) -> list[EncodedFrame]:
@@ -328,14 +331,8 @@ def test_a_path_that_is_a_uri_trap(tmp_path: Path) -> None:
         assert len(frames_of(log)) == 10
 
 
-def test_a_topic_that_cannot_be_parsed_is_lost_alone(tmp_path: Path) -> None:
-    bad = [
-        Extra("/tf", START_NS + 10**8, b"\0\1\0\0\xff\xff\xff\xff", "tf2_msgs/msg/TFMessage"),
-        Extra("/service_event", START_NS, b"\0\1\0\0", "std_srvs/srv/X_Event"),
-    ]
-    # rosbags' writer wants a definition for the odd type: give it one that does not parse
-    store = message_types("mcap")
-    bad = [e for e in bad if e.msgtype in store.types]
+def test_a_message_that_cannot_be_parsed_is_counted(tmp_path: Path) -> None:
+    bad = [Extra("/tf", START_NS + 10**8, b"\0\1\0\0\xff\xff\xff\xff", "tf2_msgs/msg/TFMessage")]
     path = write_log(tmp_path, "mcap", [CameraSpec("a")], extra=bad, ego_speed_mps=3)
     with open_log([path]) as log:
         out = list(log.stream(log.select(None)))
@@ -439,3 +436,64 @@ def test_the_head_is_bounded(tmp_path: Path) -> None:
         assert log._tape is not None
         assert log._tape.kept_bytes < 1_300_000
         assert len(frames_of(log)) == 30
+
+
+def test_a_definition_that_cannot_be_parsed_gives_way_to_the_stock_one(tmp_path: Path) -> None:
+    path = write_log(tmp_path, "mcap", [CameraSpec("a")])
+    file = path / "log.mcap"
+    data = file.read_bytes()
+    assert data.count(b"float64[9] k") >= 2
+    file.write_bytes(data.replace(b"float64[9] k", b"float64[9( k"))
+    with open_log([path]) as log:
+        assert list(log.rig(["a"]).cameras) == ["a"]
+
+
+def test_a_camera_that_begins_after_the_head(tmp_path: Path) -> None:
+    late = CameraSpec("late", phase_ms=5000)
+    path = write_log(tmp_path, "bag1", [CameraSpec("a"), late], frames=20)
+    with open_log([path], SMALL) as log:
+        head = log.head(log.select(None))
+        assert (head.cameras["late"].clock, head.cameras["late"].width_px) == ("header", 64)
+        assert list(log.rig(["a", "late"]).cameras) == ["a", "late"]
+        assert [f.stamp_ns for f in frames_of(log) if f.camera == "late"] == [
+            late.stamp_ns(i) for i in range(20)
+        ]
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_streaming_in_another_thread_and_stopping_early(tmp_path: Path, container: Container) -> None:
+    path = write_log(tmp_path, container, [CameraSpec("a")], frames=30)
+    with open_log([path], SMALL) as log:
+        names = log.select(None)
+        log.rig(names)
+        with ThreadPoolExecutor(1) as pool:
+            assert len(pool.submit(lambda: list(log.stream(names))).result()) == 30
+        half = log.stream(names)
+        next(half)
+    with open_log([path], SMALL) as log:
+        half = log.stream(names)
+        next(half)
+        half.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_flipped_bytes_are_a_clear_error_or_frames(tmp_path: Path, container: Container) -> None:
+    cameras = [CameraSpec("a", size=(16, 16)), CameraSpec("b", size=(8, 8), encoding="mono8")]
+    path = write_log(tmp_path, container, cameras, frames=3, ego_speed_mps=1.0, ego_rate_hz=10)
+    file = path if path.is_file() else next(p for p in path.iterdir() if p.suffix != ".yaml")
+    data = file.read_bytes()
+    for seed in range(FLIPS):
+        rng = np.random.default_rng(seed)
+        broken = bytearray(data)
+        for at in rng.integers(0, len(data), 8):
+            broken[at] = rng.integers(0, 256)
+        target = tmp_path / f"broken{file.suffix}"
+        target.write_bytes(broken)
+        try:
+            with open_log([target]) as log:
+                names = log.select(None)
+                log.rig(names)
+                for item in log.stream(names):
+                    assert -(2**63) <= item.stamp_ns < 2**63
+        except PerceptionBatchError as error:
+            assert "\n" not in str(error)

@@ -19,13 +19,13 @@ from perception_batch.types import EgoPose, FrameRow, TimestepResult
 from perception_batch.write import (
     ALL_TABLES,
     DriveFacts,
+    EgoWriter,
     FramesWriter,
     ResultTableWriter,
     WriterGroup,
     read_ego,
     read_facts,
     read_stored_timesteps,
-    EgoWriter,
     write_no_tracks,
     write_rig,
 )

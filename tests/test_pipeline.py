@@ -1,0 +1,463 @@
+"""One drive through the whole chain: accounts, equality, faults, what an interrupted run leaves."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import pandas as pd
+import pytest
+from log_writer import CameraSpec, write_log
+from patch_detector import PatchDetector, patches
+
+from perception_batch import chain, pipeline
+from perception_batch.config import RunConfig, load_config
+from perception_batch.errors import ConfigError, WriteError
+from perception_batch.job import Job, Outcome
+from perception_batch.pipeline import run_drive
+from perception_batch.replay import fuse_again, redo, render_again
+
+TABLES = ("detections", "timesteps", "objects", "observations", "frames", "ego", "tracks")
+DERIVED = ("objects.parquet", "observations.parquet", "tracks.parquet", "timesteps.jsonl", "rig.json")
+
+
+@pytest.fixture
+def detectors(monkeypatch: pytest.MonkeyPatch) -> list[PatchDetector]:
+    """Replaces the network; the list holds the detectors that were opened."""
+    opened: list[PatchDetector] = []
+
+    def open_detector(settings: Any) -> PatchDetector:
+        opened.append(PatchDetector(settings))
+        return opened[-1]
+
+    monkeypatch.setattr(pipeline, "open_detector", open_detector)
+    return opened
+
+
+def cameras(**changes: Any) -> list[CameraSpec]:
+    common = {"size": (160, 96), "draw": patches, "encoding": "png"}
+    return [
+        CameraSpec("cam_front", **common),
+        CameraSpec("cam_left", phase_ms=12, yaw_deg=90, **{**common, **changes}),
+        CameraSpec("cam_wide", phase_ms=25, yaw_deg=-90, **{**common, "size": (128, 128)}),
+    ]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Three cameras of two shapes, 20 cycles, drops and two broken images, driving at 8 m/s."""
+    return write_log(
+        tmp_path / "in", "mcap", cameras(drop=(3, 4, 11), broken=(7, 15)), frames=20, ego_speed_mps=8.0
+    )
+
+
+def settings(*overrides: str) -> RunConfig:
+    return load_config(
+        None, ["detect.image_size=160", "render.width_px=480", "runs.loss_limit_percent=50", *overrides]
+    )
+
+
+def job(log: Path, out: Path, *overrides: str, **changes: Any) -> Job:
+    return replace(Job("drive", (log,), out, settings(*overrides)), **changes)
+
+
+def tables(directory: Path) -> dict[str, pd.DataFrame]:
+    return {name: pd.read_parquet(directory / f"{name}.parquet") for name in TABLES}
+
+
+def lines(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (directory / "timesteps.jsonl").read_text().splitlines()]
+
+
+def flow_threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("flow-")]
+
+
+def check_accounts(outcome: Outcome) -> None:
+    counts = outcome.manifest.counts
+    t = tables(outcome.directory)
+    assert counts["frames_in_log"] == len(t["frames"])
+    assert (
+        counts["frames_in_log"]
+        == counts["frames_used"] + counts["frames_unused"] + counts["frames_undecodable"]
+    )
+    assert dict(t["frames"].status.value_counts()) == {
+        name: counts[f"frames_{name}"]
+        for name in ("used", "unused", "undecodable")
+        if counts[f"frames_{name}"]
+    }
+    assert not t["frames"].duplicated(["camera", "frame_stamp_ns", "log_ns"]).any()
+    assert (t["frames"].query("status == 'unused'").timestep == -1).all()
+    assert (t["frames"].query("status != 'unused'").timestep >= 0).all()
+
+
+def test_every_frame_is_accounted_for_and_the_files_agree(
+    log: Path, tmp_path: Path, detectors: list[PatchDetector]
+) -> None:
+    outcome = run_drive(job(log, tmp_path / "out"))
+    check_accounts(outcome)
+    t, steps = tables(outcome.directory), lines(outcome.directory)
+    assert outcome.manifest.status == "complete"
+    counts = outcome.manifest.counts
+    assert (counts["frames_in_log"], counts["frames_undecodable"], counts["timesteps"]) == (57, 2, 20)
+    broken = t["frames"].query("status == 'undecodable'")
+    assert list(broken.timestep) == [7, 15]
+    assert set(broken.reason) == {"broken_png"}
+    assert [s["index"] for s in steps] == list(range(20))
+    status = [s["cameras"]["cam_left"]["status"] for s in steps]
+    assert [i for i, s in enumerate(status) if s == "missing"] == [3, 4, 11]
+    assert [i for i, s in enumerate(status) if s == "undecodable"] == [7, 15]
+    loss = [x for x in outcome.manifest.losses if x["reason"] == "broken_png"]
+    assert [(x["topic"], x["count"]) for x in loss] == [("/cam_left/image_raw/compressed", 2)]
+    # joins: every line's detection is a row, every observation points to a detection and an object
+    boxes = t["detections"].set_index(["timestep", "camera", "detection"])
+    for step in steps:
+        for name, camera in step["cameras"].items():
+            for d in camera["detections"]:
+                row = boxes.loc[(step["index"], name, d["detection"])]
+                assert row.score == pytest.approx(d["score"], abs=1e-4)
+                assert row.x1 == pytest.approx(d["box_px"][0], abs=0.01)
+    assert len(t["observations"]) == len(t["detections"])
+    seen = t["observations"].dropna(subset=["object"])
+    keys = set(zip(t["objects"].timestep, t["objects"].object, strict=True))
+    assert set(zip(seen.timestep, seen.object.astype(int), strict=True)) == keys
+    with av.open(str(outcome.directory / "annotated.mp4")) as video:
+        pts = [f.pts for f in video.decode(video=0)]
+    assert pts == [round((s["stamp_ns"] - steps[0]["stamp_ns"]) * 9e-5) for s in steps]
+    assert detectors[0].closed
+    assert not flow_threads()
+    assert not list(outcome.directory.glob("*.partial"))
+
+
+def test_boxes_are_where_the_patches_were_drawn(
+    log: Path, tmp_path: Path, detectors: list[PatchDetector]
+) -> None:
+    t = tables(run_drive(job(log, tmp_path / "out")).directory)
+    front = t["detections"].query("camera == 'cam_front' and label == 'car'")
+    assert len(front) == 20
+    for row in front.itertuples():
+        left = 160 // 8 + (row.timestep * 3) % 80
+        assert [row.x1, row.y1, row.x2, row.y2] == pytest.approx([left, 48, left + 26, 48 + 19], abs=2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changes"),
+    [
+        ((), {"threads": False}),
+        (("decode.workers=1",), {}),
+        (("decode.workers=5", "decode.queue_mb=0.05"), {}),
+        (("detect.batch_size=1",), {}),
+        (("detect.batch_size=16",), {}),
+        (("detect.batch_size=5", "runs.segment_s=0.7"), {}),
+    ],
+)
+def test_threads_batches_and_queues_do_not_change_a_byte(
+    log: Path,
+    tmp_path: Path,
+    detectors: list[PatchDetector],
+    overrides: tuple[str, ...],
+    changes: dict[str, Any],
+) -> None:
+    whole = run_drive(job(log, tmp_path / "a")).directory
+    other = run_drive(job(log, tmp_path / "b", *overrides, **changes)).directory
+    for name in (*(f"{t}.parquet" for t in TABLES), "timesteps.jsonl", "rig.json"):
+        assert (whole / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def test_batches_hold_one_shape_and_never_cross_a_segment(
+    log: Path, tmp_path: Path, detectors: list[PatchDetector]
+) -> None:
+    run_drive(job(log, tmp_path / "out", "detect.batch_size=8", "runs.segment_s=0.5"))
+    # Four segments of five cycles. Of one shape 8, 9, 9, 9 images (ten less the lost ones), of the other five.
+    assert sorted(detectors[0].batches) == sorted([8, 8, 1, 8, 1, 8, 1, 5, 5, 5, 5])
+
+
+def _fail_after(n: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    calls = [0]
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        if calls[0] > n:
+            raise OSError(f"call {calls[0]} fails")
+        return function(*args, **kwargs)
+
+    return failing
+
+
+@pytest.mark.parametrize("threads", [True, False])
+@pytest.mark.parametrize("n", [0, 9, 19])
+@pytest.mark.parametrize("stage", ["read", "decode", "detect", "fuse", "draw", "write"])
+def test_a_failing_stage_ends_the_drive_and_leaves_no_thread(
+    log: Path,
+    tmp_path: Path,
+    detectors: list[PatchDetector],
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    n: int,
+    threads: bool,
+) -> None:
+    if stage == "read":
+        monkeypatch.setattr(pipeline.Synchronizer, "push", _fail_after(n, pipeline.Synchronizer.push))
+    elif stage == "decode":
+        monkeypatch.setattr(chain, "decode_frame", _fail_after(n, chain.decode_frame))
+    elif stage == "detect":
+        monkeypatch.setattr(pipeline, "open_detector", lambda s: PatchDetector(s, fail_at=n))
+    elif stage == "fuse":
+        real = pipeline.make_fuser
+
+        def failing_fuser(*args: Any) -> Any:
+            fuser = real(*args)
+            monkeypatch.setattr(type(fuser), "fuse", _fail_after(n, type(fuser).fuse))
+            return fuser
+
+        monkeypatch.setattr(pipeline, "make_fuser", failing_fuser)
+    elif stage == "draw":
+        monkeypatch.setattr(pipeline.Mosaic, "draw", _fail_after(n, pipeline.Mosaic.draw))
+    else:
+        monkeypatch.setattr(
+            pipeline.ResultTableWriter, "write", _fail_after(n, pipeline.ResultTableWriter.write)
+        )
+    work = job(log, tmp_path / "out", threads=threads)
+    with pytest.raises(OSError, match=r"call \d+ fails|the device fell off the bus") as caught:
+        run_drive(work)
+    if threads and stage != "write":
+        first = {"read": "read", "decode": "decode", "detect": "detect", "fuse": "fuse", "draw": "fuse"}[
+            stage
+        ]
+        assert f"in stage {first!r}" in caught.value.__notes__
+    assert not flow_threads()
+    assert not list(work.directory.glob("*.partial"))
+    manifest = json.loads((work.directory / "run.json").read_text())
+    assert (manifest["status"], manifest["exit_status"]) == ("failed", 1)
+    for name in ("detections", "frames"):
+        pd.read_parquet(work.directory / f"{name}.parquet")  # what was whole can be read
+
+
+class _Interrupting(pipeline.Progress):
+    """Ctrl-C after some images."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def advance(self, images: int) -> None:
+        self.left -= images
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("after", [0, 12, 30])
+def test_ctrl_c_keeps_what_is_whole_and_the_next_run_is_complete(
+    log: Path, tmp_path: Path, detectors: list[PatchDetector], after: int
+) -> None:
+    work = job(log, tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt):
+        run_drive(work, _Interrupting(after))
+    assert not flow_threads()
+    manifest = json.loads((work.directory / "run.json").read_text())
+    assert (manifest["status"], manifest["exit_status"]) == ("unfinished", 130)
+    c = manifest["counts"]
+    assert c["frames_in_log"] == c["frames_used"] + c["frames_unused"] + c["frames_undecodable"]
+    steps = lines(work.directory)
+    assert len(steps) == c["timesteps"] > 0
+    assert len(pd.read_parquet(work.directory / "frames.parquet")) == c["frames_in_log"]
+    with av.open(str(work.directory / "annotated.mp4")) as video:
+        assert 0 < sum(1 for _ in video.decode(video=0)) <= len(steps)
+    again = run_drive(work)
+    clean = run_drive(job(log, tmp_path / "clean"))
+    assert again.action == "ran"
+    for name in (*(f"{t}.parquet" for t in TABLES), "timesteps.jsonl"):
+        assert (again.directory / name).read_bytes() == (clean.directory / name).read_bytes(), name
+
+
+def test_the_same_run_again_does_nothing(log: Path, tmp_path: Path, detectors: list[PatchDetector]) -> None:
+    first = run_drive(job(log, tmp_path / "out"))
+    stamp = (first.directory / "detections.parquet").stat().st_mtime_ns
+    second = run_drive(job(log, tmp_path / "out", "decode.workers=1"), redo=redo)
+    assert (second.action, second.exit_status) == ("skipped", 0)
+    assert (first.directory / "detections.parquet").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["detect.score=0.85", "detect.classes=[person]", "fuse.box_sigma_px=9", "ontology.car.size_lwh_m=[9,3,4]",
+     "cameras.cam_front.mask=[[[0,0],[160,0],[160,96],[0,96]]]", "fuse.ground_z_m=-0.4"],
+)  # fmt: skip
+def test_changed_fusion_settings_redo_fusion_as_a_whole_run_would(
+    log: Path, tmp_path: Path, detectors: list[PatchDetector], override: str
+) -> None:
+    before = run_drive(job(log, tmp_path / "out"))
+    kept = {n: (before.directory / n).read_bytes() for n in ("detections.parquet", "frames.parquet")}
+    plain = {n: (before.directory / n).read_bytes() for n in DERIVED}
+    again = run_drive(job(log, tmp_path / "out", override), redo=redo)
+    clean = run_drive(job(log, tmp_path / "clean", override))
+    assert again.action == "redid"
+    assert again.manifest.counts == clean.manifest.counts
+    for name, data in kept.items():
+        assert (again.directory / name).read_bytes() == data, f"{name} was rewritten"
+    for name in DERIVED:
+        assert (again.directory / name).read_bytes() == (clean.directory / name).read_bytes(), name
+    assert any((again.directory / n).read_bytes() != plain[n] for n in DERIVED), "the setting did nothing"
+    pictures = [_pictures(d / "annotated.mp4") for d in (again.directory, clean.directory)]
+    assert pictures[0] == pictures[1]
+
+
+def _pictures(path: Path) -> list[tuple[int, bytes]]:
+    with av.open(str(path)) as video:
+        return [(f.pts, f.to_ndarray(format="yuv420p").tobytes()) for f in video.decode(video=0)]
+
+
+def test_fuse_into_another_folder_leaves_the_run_alone(
+    log: Path, tmp_path: Path, detectors: list[PatchDetector]
+) -> None:
+    run = run_drive(job(log, tmp_path / "out")).directory
+    before = {p.name: p.read_bytes() for p in run.iterdir()}
+    assert fuse_again(run, ["detect.score=0.85"], rig_file=None, out=tmp_path / "fused") == 0
+    assert {p.name: p.read_bytes() for p in run.iterdir()} == before
+    clean = run_drive(job(log, tmp_path / "clean", "detect.score=0.85")).directory
+    for name in DERIVED:
+        assert (tmp_path / "fused" / name).read_bytes() == (clean / name).read_bytes(), name
+
+
+def test_fuse_and_render_refuse_what_they_cannot_change(
+    log: Path, tmp_path: Path, detectors: list[PatchDetector]
+) -> None:
+    run = run_drive(job(log, tmp_path / "out")).directory
+    with pytest.raises(ConfigError, match=r"cannot change detect\.image_size"):
+        fuse_again(run, ["detect.image_size=320"], rig_file=None, out=None)
+    with pytest.raises(ConfigError, match="below keep_score"):
+        fuse_again(run, ["detect.score=0.01"], rig_file=None, out=None)
+    with pytest.raises(ConfigError, match=r"cannot change detect\.score"):
+        render_again(run, ["detect.score=0.5"], log_root=None)
+
+
+def test_render_again_draws_other_pictures_at_the_same_times(
+    log: Path, tmp_path: Path, detectors: list[PatchDetector]
+) -> None:
+    run = run_drive(job(log, tmp_path / "out")).directory
+    first = _pictures(run / "annotated.mp4")
+    assert render_again(run, [], log_root=None) == 0
+    assert _pictures(run / "annotated.mp4") == first
+    assert render_again(run, ["render.width_px=320"], log_root=None) == 0
+    smaller = _pictures(run / "annotated.mp4")
+    assert [pts for pts, _ in smaller] == [pts for pts, _ in first]
+    assert len(smaller[0][1]) < len(first[0][1])
+    moved = log.parent.parent / "moved"
+    moved.mkdir()
+    log.rename(moved / log.name)
+    with pytest.raises(Exception, match="--log-root"):
+        render_again(run, [], log_root=None)
+    assert render_again(run, [], log_root=moved) == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("detect.image_size=96", "detect.image_size"),
+        ("sync.tolerance_ms=10", "sync.tolerance_ms"),
+        ("detect.keep_score=0.1", "detect.keep_score"),
+        ("cameras.cam_front.rotate_deg=180", "cameras.cam_front.rotate_deg"),
+        ("read.clock=log", "read.clock"),
+    ],
+)
+def test_changed_detection_settings_are_refused_by_name(
+    log: Path, tmp_path: Path, detectors: list[PatchDetector], override: str, named: str
+) -> None:
+    run_drive(job(log, tmp_path / "out"))
+    with pytest.raises(WriteError, match=named.replace(".", r"\.")) as caught:
+        run_drive(job(log, tmp_path / "out", override), redo=redo)
+    assert caught.value.exit_status == 2
+    assert run_drive(job(log, tmp_path / "out", override, overwrite=True), redo=redo).action == "ran"
+
+
+def test_a_folder_that_is_no_run_is_left_alone(
+    log: Path, tmp_path: Path, detectors: list[PatchDetector]
+) -> None:
+    theirs = tmp_path / "out" / "drive"
+    theirs.mkdir(parents=True)
+    (theirs / "thesis.tex").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(WriteError, match="is no run"):
+            run_drive(job(log, tmp_path / "out", overwrite=overwrite))
+    assert (theirs / "thesis.tex").read_text() == "years of work"
+
+
+def test_overwrite_keeps_files_that_are_not_ours(
+    log: Path, tmp_path: Path, detectors: list[PatchDetector]
+) -> None:
+    run = run_drive(job(log, tmp_path / "out")).directory
+    (run / "notes.txt").write_text("mine")
+    run_drive(job(log, tmp_path / "out", overwrite=True))
+    assert (run / "notes.txt").read_text() == "mine"
+
+
+def test_a_camera_that_lost_too_much_makes_the_run_partial(
+    log: Path, tmp_path: Path, detectors: list[PatchDetector]
+) -> None:
+    outcome = run_drive(job(log, tmp_path / "out", "runs.loss_limit_percent=0.5"))
+    assert (outcome.exit_status, outcome.manifest.status) == (3, "partial")
+    assert any("cam_left lost 11.8 %" in note for note in outcome.notes)
+
+
+def test_start_and_stop_cut_by_stamp(log: Path, tmp_path: Path, detectors: list[PatchDetector]) -> None:
+    whole = run_drive(job(log, tmp_path / "whole"))
+    first = whole.manifest.log["first_stamp_ns"]
+    ways = [("0.5", "1.2"), (str(first + 500_000_000), str(first + 1_200_000_000))]
+    parts = [run_drive(job(log, tmp_path / f"p{i}", start=a, stop=b)) for i, (a, b) in enumerate(ways)]
+    frames = tables(parts[0].directory)["frames"]
+    assert frames.equals(tables(parts[1].directory)["frames"])
+    assert frames.frame_stamp_ns.between(first + 500_000_000, first + 1_200_000_000, inclusive="left").all()
+    everything = tables(whole.directory)["frames"]
+    inside = everything.frame_stamp_ns.between(first + 500_000_000, first + 1_200_000_000, inclusive="left")
+    assert len(frames) == inside.sum()
+    assert (frames.time_s >= 0.5).all()
+    check_accounts(parts[0])
+
+
+def test_one_upside_down_camera_gives_the_boxes_of_the_original_image(
+    tmp_path: Path, detectors: list[PatchDetector]
+) -> None:
+    log = write_log(tmp_path / "in", "bag1", cameras(), frames=5)
+    plain = tables(run_drive(job(log, tmp_path / "a")).directory)["detections"]
+    turned = tables(run_drive(job(log, tmp_path / "b", "cameras.cam_front.rotate_deg=180")).directory)[
+        "detections"
+    ]
+    columns = ["x1", "y1", "x2", "y2"]
+    assert (plain[columns] - turned[columns]).abs().max().max() < 2
+
+
+@pytest.mark.parametrize("container", ["mcap", "sqlite3", "bag1"])
+def test_every_container_gives_the_same_tables(
+    tmp_path: Path, detectors: list[PatchDetector], container: Any
+) -> None:
+    reference = run_drive(
+        job(write_log(tmp_path / "m", "mcap", cameras(), frames=8), tmp_path / "a")
+    ).directory
+    log = write_log(tmp_path / "in", container, cameras(), frames=8)
+    other = run_drive(job(log, tmp_path / "b")).directory
+    for name in ("detections.parquet", "frames.parquet", "timesteps.jsonl"):
+        assert (reference / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_ego_motion_moves_late_cameras(tmp_path: Path, detectors: list[PatchDetector]) -> None:
+    """At 8 m/s a camera that fires 25 ms late stands 0.2 m further on; objects are told at the timestep."""
+    still = write_log(tmp_path / "s", "mcap", cameras(), frames=6, name="still")
+    driven = write_log(tmp_path / "d", "mcap", cameras(), frames=6, ego_speed_mps=8.0)
+    a = tables(run_drive(job(still, tmp_path / "a")).directory)
+    b = tables(run_drive(job(driven, tmp_path / "b")).directory)
+    assert len(b["ego"]) > 20
+    assert not len(a["ego"])
+    offset = b["detections"].frame_stamp_ns - b["detections"].stamp_ns
+    assert (offset / 1e6).abs().max() > 10
+    moved = b["objects"].x_m.to_numpy() - a["objects"].x_m.to_numpy()
+    assert 0.05 < abs(moved).max() < 0.3
+
+
+def test_nothing_is_written_beside_the_log(log: Path, tmp_path: Path, detectors: list[PatchDetector]) -> None:
+    before = sorted((p, p.stat().st_mtime_ns) for p in log.parent.rglob("*"))
+    run_drive(job(log, tmp_path / "out"))
+    assert sorted((p, p.stat().st_mtime_ns) for p in log.parent.rglob("*")) == before
