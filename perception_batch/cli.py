@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from perception_batch import __version__
 from perception_batch.errors import EXIT_NOTHING, EXIT_USAGE, PerceptionBatchError, printable
+from perception_batch.signals import Stopped, handled
 
 _EXAMPLES = {
     "": "example: perception-batch run drive.bag --out out --model yolo11n.pt",
@@ -22,14 +21,6 @@ _EXAMPLES = {
     "fuse": "example: perception-batch fuse out/drive --set detect.score=0.4",
     "render": "example: perception-batch render out/drive --set render.width_px=1280",
 }
-
-
-class Stopped(BaseException):
-    """A signal asked the program to end; like `KeyboardInterrupt` it is no error."""
-
-    def __init__(self, number: int) -> None:
-        self.exit_status = 128 + number
-        super().__init__(f"stopped by {signal.Signals(number).name}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -126,9 +117,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         format="perception-batch: %(levelname)s: %(message)s",
         stream=sys.stderr,
     )
-    previous = signal.signal(signal.SIGTERM, _on_signal)
     try:
-        return _dispatch(arguments, words)
+        with handled():
+            return _dispatch(arguments, words)
     except PerceptionBatchError as error:
         return _fail(error, error.exit_status)
     except BrokenPipeError:  # the reader of our output has gone: nothing is left to say
@@ -137,16 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f"{printable(error.filename)}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", EXIT_NOTHING)
-    except KeyboardInterrupt:
-        return _fail("stopped by SIGINT; run the same command again to go on", 128 + signal.SIGINT)
     except Stopped as stop:
-        return _fail(f"{stop}; run the same command again to go on", stop.exit_status)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _on_signal(number: int, _frame: FrameType | None) -> NoReturn:
-    raise Stopped(number)
+        return _fail(f"{stop}; the same command runs it again", stop.exit_status)
 
 
 def _fail(message: object, status: int) -> int:

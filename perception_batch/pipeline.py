@@ -51,6 +51,7 @@ from perception_batch.manifest_sections import (
 from perception_batch.read import Head
 from perception_batch.render import USUAL_ASPECT, Mosaic, make_layout, view_aspect
 from perception_batch.runs import Difference, Identity, difference
+from perception_batch.signals import held
 from perception_batch.sync import Synchronizer, SyncPlan
 from perception_batch.types import EgoPose, FrameRow
 from perception_batch.write import (
@@ -206,14 +207,15 @@ class _Run:
                 )
             stack.enter_context(flow.closed(source))  # last in, first out: threads end before files close
             for item in source:
-                with write_stage.measure():
-                    results.write(item.result)
-                    frames.write(item.rows)
-                    ego.write(item.poses)
-                    self.count(item, preparer)
-                if video is not None and item.picture is not None:
-                    with encode_stage.measure():
-                        video.write(item.result.stamp_ns, item.picture)
+                with held():
+                    with write_stage.measure():
+                        results.write(item.result)
+                        frames.write(item.rows)
+                        ego.write(item.poses)
+                        self.count(item, preparer)
+                    if video is not None and item.picture is not None:
+                        with encode_stage.measure():
+                            video.write(item.result.stamp_ns, item.picture)
                 progress.advance(len(item.result.frame_stamps_ns))
             rest = [FrameRow.of_unused(frame) for frame in synchronizer.take_unused()]
             frames.write(rest)

@@ -33,6 +33,7 @@ from perception_batch.pipeline import (
 )
 from perception_batch.read import read_rig_file
 from perception_batch.runs import Difference, stage_of_keys
+from perception_batch.signals import held
 from perception_batch.sync import Synchronizer
 from perception_batch.trajectory import Trajectory
 from perception_batch.types import Detections, EgoPose, TimestepResult
@@ -135,7 +136,6 @@ def render_again(directory: Path, overrides: Sequence[str], *, log_root: Path | 
 def redo(job: Job, opened: OpenDrive, manifest: Manifest, change: Difference) -> Outcome:
     """Bring a finished run to the job's settings, by its cheap stages alone."""
     directory, config = job.directory, job.config
-    write_manifest(directory, replace(manifest, status="unfinished", finished_utc=None, exit_status=None))
     if change.fuse or change.write:
         manifest = fuse_stored(directory, manifest, config, opened.rig)
     if not config.render.video:
@@ -267,18 +267,36 @@ def _fused(
 
 
 def fuse_stored(directory: Path, manifest: Manifest, config: RunConfig, rig: Rig) -> Manifest:
-    """Write the tables of fusion again; gives the manifest with the new numbers, not yet written."""
+    """Write the tables of fusion again; gives the manifest with the new numbers, for the caller to write.
+
+    Raises:
+        WriteError: the disk is full or refuses; the run is as it was.
+    """
     facts = facts_of(manifest, rig)
     fuser = make_fuser(config, rig, facts.labels)
     accounts = Accounts.of(())
-    for name in ("timesteps.jsonl", "timesteps.jsonl.zst"):
-        (directory / name).unlink(missing_ok=True)
-    with WriterGroup(result_writers(directory, facts, config, detection=False)) as group:
-        for _, result in _fused(directory, config, rig, fuser):
-            group.write(result)
-            accounts.add_result(result)
-    write_no_tracks(directory)
-    write_rig(directory, rig_with_masks(rig, config))
+    new = directory / ".fusing"  # a failure must leave the run as it was
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        new.mkdir()
+        with WriterGroup(result_writers(new, facts, config, detection=False)) as group:
+            for _, result in _fused(directory, config, rig, fuser):
+                with held():
+                    group.write(result)
+                accounts.add_result(result)
+        write_no_tracks(new)
+        write_rig(new, rig_with_masks(rig, config))
+        with held():
+            unfinished = replace(manifest, status="unfinished", finished_utc=None, exit_status=None)
+            write_manifest(directory, unfinished)
+            for name in ("timesteps.jsonl", "timesteps.jsonl.zst"):
+                (directory / name).unlink(missing_ok=True)
+            for path in sorted(new.iterdir()):
+                path.replace(directory / path.name)
+    except OSError as error:
+        raise WriteError(f"{printable(directory)}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
     return replace(
         manifest,
         config=config.model_dump(mode="json"),
@@ -338,8 +356,9 @@ def render_stored(
     nothing = Detections.empty()
     drawn = detected_steps(((item, nothing if item.view is not None else None) for item in ready), tiles=True)
     results = stored_results(directory, manifest, config, rig)
+    video = VideoWriter(directory / VIDEO_NAME, mosaic.size_wh, config.render)
     with ExitStack() as stack:
-        video = stack.enter_context(VideoWriter(directory / VIDEO_NAME, mosaic.size_wh, config.render))
+        stack.callback(video.discard)  # nothing once it is closed; a failure leaves the video as it was
         stack.enter_context(flow.closed(ready))
         stack.enter_context(flow.closed(drawn))
         for (step, result), item in zip(results, drawn, strict=True):
@@ -348,5 +367,9 @@ def render_stored(
                     opened.log.paths[0],
                     f"timestep {step.index} of the run is not in the log at its time: other log?",
                 )
-            video.write(step.stamp_ns, mosaic.draw(item.tiles, result))
+            picture = mosaic.draw(item.tiles, result)
+            with held():
+                video.write(step.stamp_ns, picture)
             advance(len(step.frame_stamps_ns))
+        with held():
+            video.close()
