@@ -138,12 +138,19 @@ class _Run:
     accounts: Accounts = field(init=False)
     input_hw: set[tuple[int, int]] = field(default_factory=set)
     fuser: Fuser = field(init=False)
+    preparer: Preparer = field(init=False)
 
     def execute(self, progress: Progress) -> Outcome:
         """Run the chain and write everything."""
         job, opened = self.job, self.opened
         self.accounts = Accounts.of(opened.selected)
         self.fuser = make_fuser(job.config, opened.rig, self.detector.info.labels)
+        self.preparer = Preparer(job.config, self.detector.view, self.profile)
+        for name, camera in opened.head.cameras.items():
+            if (
+                camera.height_px and camera.width_px
+            ):  # a roi that does not fit is said before anything is written
+                self.preparer.view(name, (camera.height_px, camera.width_px))
         try:
             job.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -171,9 +178,10 @@ class _Run:
         """Pull the chain and give each timestep to the writers."""
         job, opened, config = self.job, self.opened, self.job.config
         facts = self.facts()
-        preparer = Preparer(config, self.detector.view, self.profile)
         mosaic = (
-            make_mosaic(facts, config, opened.head, opened.rig, preparer) if config.render.video else None
+            make_mosaic(facts, config, opened.head, opened.rig, self.preparer)
+            if config.render.video
+            else None
         )
         write_rig(job.directory, rig_with_masks(opened.rig, config))
         write_no_tracks(job.directory)
@@ -189,7 +197,7 @@ class _Run:
             detector=self.detector,
             fuser=self.fuser,
             draw=None if mosaic is None else mosaic.draw,
-            preparer=preparer,
+            preparer=self.preparer,
             threads=Threads(job.threads, decode_workers(config), self.profile),
             origin_ns=opened.head.first_stamp_ns,
             patience_ns=patience_ns(opened.plan, config),
@@ -212,7 +220,7 @@ class _Run:
                         results.write(item.result)
                         frames.write(item.rows)
                         ego.write(item.poses)
-                        self.count(item, preparer)
+                        self.count(item)
                     if video is not None and item.picture is not None:
                         with encode_stage.measure():
                             video.write(item.result.stamp_ns, item.picture)
@@ -222,12 +230,12 @@ class _Run:
             self.accounts.add_rows(rest)
             ego.write(tail)
 
-    def count(self, item: FusedStep, preparer: Preparer) -> None:
+    def count(self, item: FusedStep) -> None:
         """Add one timestep to the accounts."""
         self.accounts.add_rows(item.rows)
         self.accounts.add_result(item.result)
         for name, image_hw in item.result.image_hw.items():
-            self.input_hw.add(preparer.view(name, image_hw).input_hw)
+            self.input_hw.add(self.preparer.view(name, image_hw).input_hw)
 
     def finish(self) -> Outcome:
         """Write the manifest of a run that came to its end."""

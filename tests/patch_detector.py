@@ -15,6 +15,7 @@ from log_writer import CameraSpec, Image
 
 from perception_batch.config import DetectConfig
 from perception_batch.detect import DetectorInfo
+from perception_batch.errors import ConfigError
 from perception_batch.geometry import DetectorView
 from perception_batch.types import Detections
 
@@ -53,9 +54,11 @@ class PatchDetector:
         roi_px: tuple[int, int, int, int] | None = None,
         rotate_deg: int = 0,
     ) -> DetectorView:
-        return DetectorView.fit(
-            image_hw, long_side_px=image_size or self._image_size, roi_px=roi_px, rotate_deg=rotate_deg
-        )
+        side = image_size or self._image_size
+        try:
+            return DetectorView.fit(image_hw, long_side_px=side, roi_px=roi_px, rotate_deg=rotate_deg)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
     def detect(
         self, images: npt.NDArray[np.uint8], views: Sequence[DetectorView], keep_score: Sequence[float]

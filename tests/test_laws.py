@@ -62,7 +62,9 @@ def test_no_file_is_named_by_nothing_and_none_is_a_barn() -> None:
         assert len(path.read_text().splitlines()) <= 450, path
 
 
-@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["inspect", "--help"], ["render", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["run", "--help"], ["inspect", "--help"], ["render", "--help"]]
+)
 def test_help_imports_nothing_heavy_and_shows_an_example(words: list[str]) -> None:
     code = (
         "import sys\nfrom perception_batch.cli import main\n"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,6 @@ Color: TypeAlias = tuple[int, int, int]
 Mask: TypeAlias = npt.NDArray[np.uint8]
 
 _LONGEST = 96
-_faces = threading.local()  # OpenCV's font objects remember their last size, so each thread has its own
 
 
 def plain_text(text: str) -> str:
@@ -78,8 +76,12 @@ def _mask(text: str, size_px: int, bold: bool) -> Mask:
         return np.zeros((height, 0), np.uint8)
     canvas = np.zeros((height, size_px * len(text) + 8, 3), np.uint8)
     white = (255, 255, 255)
-    if hasattr(cv2, "FontFace"):
-        end, _ = cv2.putText(canvas, text, (1, baseline), white, _face(), size_px, 650 if bold else 450)
+    if hasattr(
+        cv2, "FontFace"
+    ):  # a new one each time: it remembers its last size, so threads cannot share it
+        end, _ = cv2.putText(
+            canvas, text, (1, baseline), white, cv2.FontFace("sans"), size_px, 650 if bold else 450
+        )
         right = int(end[0])
     else:  # OpenCV before 5 has only its stroke fonts
         scale = size_px / 30.0
@@ -92,11 +94,3 @@ def _mask(text: str, size_px: int, bold: bool) -> Mask:
     mask = canvas[:, : min(right + 1, canvas.shape[1]), 0].copy()
     mask.setflags(write=False)
     return mask
-
-
-def _face() -> Any:
-    import cv2
-
-    if not hasattr(_faces, "sans"):
-        _faces.sans = cv2.FontFace("sans")
-    return _faces.sans
