@@ -24,7 +24,7 @@ from perception_batch.decode import decode_frame
 from perception_batch.detect import Detector, prepare
 from perception_batch.ego_motion import Step, steps
 from perception_batch.errors import ConfigError, DecodeError, printable
-from perception_batch.fuse import Fuser
+from perception_batch.fusion import Fuser
 from perception_batch.geometry import DetectorView
 from perception_batch.render import Tile
 from perception_batch.sync import Synchronizer

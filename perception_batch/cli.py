@@ -180,10 +180,18 @@ def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
             suggest_config_to=arguments.suggest_config,
         )
     from perception_batch import replay
+    from perception_batch.console import RunProgress, print_outcome
 
     if arguments.command == "fuse":
-        return replay.fuse_again(arguments.run_dir, arguments.set, rig_file=arguments.rig, out=arguments.out)
-    return replay.render_again(arguments.run_dir, arguments.set, log_root=arguments.log_root)
+        outcome = replay.fuse_again(
+            arguments.run_dir, arguments.set, rig_file=arguments.rig, out=arguments.out
+        )
+    else:
+        outcome = replay.render_again(
+            arguments.run_dir, arguments.set, log_root=arguments.log_root, progress=RunProgress()
+        )
+    print_outcome(outcome)
+    return outcome.exit_status
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

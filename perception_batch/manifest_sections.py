@@ -14,7 +14,7 @@ from perception_batch.calibration import Rig
 from perception_batch.chain import Profile
 from perception_batch.config import RunConfig
 from perception_batch.detect import DetectorInfo
-from perception_batch.fuse import Fuser
+from perception_batch.fusion import Fuser
 from perception_batch.read import DriveLog, Head
 from perception_batch.sync import SyncPlan
 

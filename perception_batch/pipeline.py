@@ -28,7 +28,7 @@ from perception_batch.errors import (
     WriteError,
     printable,
 )
-from perception_batch.fuse import Fuser, open_fuser
+from perception_batch.fusion import Fuser, open_fuser
 from perception_batch.job import (
     Job,
     OpenDrive,

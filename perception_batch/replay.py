@@ -19,9 +19,9 @@ from perception_batch.chain import Preparer, Profile, Threads, detected_steps, s
 from perception_batch.config import RunConfig, override_config, parse_config
 from perception_batch.ego_motion import moved_cameras, steps
 from perception_batch.errors import EXIT_OK, CalibrationError, ConfigError, LogError, WriteError, printable
-from perception_batch.fuse import Fuser
+from perception_batch.fusion import Fuser
 from perception_batch.geometry import SE3, DetectorView
-from perception_batch.job import Job, OpenDrive, Outcome, open_drive
+from perception_batch.job import Job, OpenDrive, Outcome, Progress, open_drive
 from perception_batch.manifest_sections import calibration_section, rig_with_masks
 from perception_batch.pipeline import (
     VIDEO_NAME,
@@ -70,19 +70,16 @@ def load_finished(directory: Path) -> Manifest:
     return manifest
 
 
-def fuse_again(directory: Path, overrides: Sequence[str], *, rig_file: Path | None, out: Path | None) -> int:
+def fuse_again(
+    directory: Path, overrides: Sequence[str], *, rig_file: Path | None = None, out: Path | None = None
+) -> Outcome:
     """The command `fuse`: fusion with other settings, in place or into `out`.
-
-    Returns:
-        The exit status, 0.
 
     Raises:
         ConfigError: a key that fusion does not use.
         LogError: `directory` holds no finished run.
         WriteError: `out` exists.
     """
-    from perception_batch.console import print_outcome
-
     manifest = load_finished(directory)
     before = parse_config(manifest.config, str(directory / "run.json"))
     config = override_config(before, overrides)
@@ -97,22 +94,22 @@ def fuse_again(directory: Path, overrides: Sequence[str], *, rig_file: Path | No
         directory = out
     manifest = fuse_stored(directory, manifest, config, rig)
     write_manifest(directory, manifest)
-    print_outcome(Outcome(manifest.drive, directory, EXIT_OK, "redid", manifest))
-    return EXIT_OK
+    return Outcome(manifest.drive, directory, EXIT_OK, "redid", manifest)
 
 
-def render_again(directory: Path, overrides: Sequence[str], *, log_root: Path | None) -> int:
+def render_again(
+    directory: Path,
+    overrides: Sequence[str],
+    *,
+    log_root: Path | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
     """The command `render`: the video again, from the log's images and the stored detections.
-
-    Returns:
-        The exit status, 0.
 
     Raises:
         ConfigError: a key outside the section `render`.
         LogError: no finished run, or its log has moved or changed.
     """
-    from perception_batch.console import RunProgress, print_outcome
-
     manifest = load_finished(directory)
     before = parse_config(manifest.config, str(directory / "run.json"))
     config = override_config(before, overrides)
@@ -121,7 +118,7 @@ def render_again(directory: Path, overrides: Sequence[str], *, log_root: Path | 
     with open_drive(job) as opened:
         if opened.log.fingerprint() != manifest.log.get("fingerprint"):
             raise LogError(job.paths[0], "is not the log of this run: its fingerprint differs")
-        progress = RunProgress()
+        progress = progress or Progress()
         progress.start(job.drive, int(manifest.counts.get("frames_used", 0)))
         try:
             render_stored(directory, manifest, config, opened, progress.advance)
@@ -129,8 +126,7 @@ def render_again(directory: Path, overrides: Sequence[str], *, log_root: Path | 
             progress.stop()
     manifest = replace(manifest, config=config.model_dump(mode="json"))
     write_manifest(directory, manifest)
-    print_outcome(Outcome(manifest.drive, directory, EXIT_OK, "redid", manifest))
-    return EXIT_OK
+    return Outcome(manifest.drive, directory, EXIT_OK, "redid", manifest)
 
 
 def redo(job: Job, opened: OpenDrive, manifest: Manifest, change: Difference) -> Outcome:

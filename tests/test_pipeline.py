@@ -316,7 +316,7 @@ def test_fuse_into_another_folder_leaves_the_run_alone(
 ) -> None:
     run = run_drive(job(log, tmp_path / "out")).directory
     before = {p.name: p.read_bytes() for p in run.iterdir()}
-    assert fuse_again(run, ["detect.score=0.85"], rig_file=None, out=tmp_path / "fused") == 0
+    fuse_again(run, ["detect.score=0.85"], out=tmp_path / "fused")
     assert {p.name: p.read_bytes() for p in run.iterdir()} == before
     clean = run_drive(job(log, tmp_path / "clean", "detect.score=0.85")).directory
     for name in DERIVED:
@@ -328,11 +328,11 @@ def test_fuse_and_render_refuse_what_they_cannot_change(
 ) -> None:
     run = run_drive(job(log, tmp_path / "out")).directory
     with pytest.raises(ConfigError, match=r"cannot change detect\.image_size"):
-        fuse_again(run, ["detect.image_size=320"], rig_file=None, out=None)
+        fuse_again(run, ["detect.image_size=320"])
     with pytest.raises(ConfigError, match="below keep_score"):
-        fuse_again(run, ["detect.score=0.01"], rig_file=None, out=None)
+        fuse_again(run, ["detect.score=0.01"])
     with pytest.raises(ConfigError, match=r"cannot change detect\.score"):
-        render_again(run, ["detect.score=0.5"], log_root=None)
+        render_again(run, ["detect.score=0.5"])
 
 
 def test_render_again_draws_other_pictures_at_the_same_times(
@@ -340,9 +340,9 @@ def test_render_again_draws_other_pictures_at_the_same_times(
 ) -> None:
     run = run_drive(job(log, tmp_path / "out")).directory
     first = _pictures(run / "annotated.mp4")
-    assert render_again(run, [], log_root=None) == 0
+    render_again(run, [])
     assert _pictures(run / "annotated.mp4") == first
-    assert render_again(run, ["render.width_px=320"], log_root=None) == 0
+    render_again(run, ["render.width_px=320"])
     smaller = _pictures(run / "annotated.mp4")
     assert [pts for pts, _ in smaller] == [pts for pts, _ in first]
     assert len(smaller[0][1]) < len(first[0][1])
@@ -350,8 +350,8 @@ def test_render_again_draws_other_pictures_at_the_same_times(
     moved.mkdir()
     log.rename(moved / log.name)
     with pytest.raises(Exception, match="--log-root"):
-        render_again(run, [], log_root=None)
-    assert render_again(run, [], log_root=moved) == 0
+        render_again(run, [])
+    render_again(run, [], log_root=moved)
 
 
 @pytest.mark.parametrize(

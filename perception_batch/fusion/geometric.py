@@ -13,12 +13,12 @@ import numpy.typing as npt
 from perception_batch.calibration import FloatArray, Rig
 from perception_batch.config import CameraConfig, FuseConfig
 from perception_batch.errors import printable
-from perception_batch.fuse.associate import Candidates, associate
-from perception_batch.fuse.ground import Ground, GroundEstimator, find_ground
-from perception_batch.fuse.lens import BoxRays, RayTable, box_rays, low_edge
-from perception_batch.fuse.overlap import overlapping
-from perception_batch.fuse.position import Sizes, Views, locate
-from perception_batch.fuse.suppress import LabelRule, inside_any, rule_for, suppress
+from perception_batch.fusion.associate import Candidates, associate
+from perception_batch.fusion.ground import Ground, GroundEstimator, find_ground
+from perception_batch.fusion.lens import BoxRays, RayTable, box_rays, low_edge
+from perception_batch.fusion.overlap import overlapping
+from perception_batch.fusion.position import Sizes, Views, locate
+from perception_batch.fusion.suppress import LabelRule, inside_any, rule_for, suppress
 from perception_batch.geometry import SE3
 from perception_batch.ontology import ObjectClass, Ontology
 from perception_batch.types import Detections, FusedObject, Fusion, Observation, SuppressedReason

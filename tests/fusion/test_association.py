@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from perception_batch.calibration import Camera, Rig
 from perception_batch.config import FuseConfig
-from perception_batch.fuse import open_fuser
-from perception_batch.fuse.overlap import overlapping
+from perception_batch.fusion import open_fuser
+from perception_batch.fusion.overlap import overlapping
 from perception_batch.types import Detections, Fusion, Observation
 
 

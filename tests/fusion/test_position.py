@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from perception_batch.calibration import Camera, Intrinsics, Rig
 from perception_batch.config import CameraConfig, FuseConfig
-from perception_batch.fuse import open_fuser
+from perception_batch.fusion import open_fuser
 from perception_batch.geometry import SE3
 from perception_batch.types import FusedObject, Fusion
 
@@ -73,7 +73,7 @@ def test_distorted_lenses_are_undone() -> None:
     thing = Thing.standing("car", 14.0, 7.0, 0.3)
     plumb = Intrinsics("plumb_bob", 1600, 900, 1000, 1000, 799.5, 449.5, (-0.3, 0.1, 0.001, -0.001, 0.0))
     fisheye = Intrinsics("equidistant", 1280, 960, 400, 400, 639.5, 479.5, (0.02, -0.01, 0.002, 0.0))
-    from perception_batch.fuse.lens import RayTable
+    from perception_batch.fusion.lens import RayTable
 
     for lens in (plumb, fisheye):
         points = np.random.default_rng(0).uniform([0, 0], [lens.width_px, lens.height_px], (200, 2))

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perception_batch.calibration import FloatArray
-from perception_batch.fuse.position import Views
+from perception_batch.fusion.position import Views
 
 # Frames of one timestep are tens of milliseconds apart, and other traffic moves meanwhile: 40 ms at 10 m/s.
 _MOTION_M = 0.4

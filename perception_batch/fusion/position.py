@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from perception_batch.calibration import FloatArray
 from perception_batch.config import FuseConfig
-from perception_batch.fuse.ground import Ground
-from perception_batch.fuse.lens import BoxRays
+from perception_batch.fusion.ground import Ground
+from perception_batch.fusion.lens import BoxRays
 from perception_batch.ontology import ObjectClass
 
 _HEADINGS = 16  # of the unknown yaw, over half a turn

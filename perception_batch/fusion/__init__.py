@@ -11,9 +11,9 @@ from collections.abc import Mapping
 
 from perception_batch.calibration import Rig
 from perception_batch.config import CameraConfig, FuseConfig
-from perception_batch.fuse.fuser import Fuser
-from perception_batch.fuse.geometric import GeometricFuser
-from perception_batch.fuse.ground import Ground
+from perception_batch.fusion.fuser import Fuser
+from perception_batch.fusion.geometric import GeometricFuser
+from perception_batch.fusion.ground import Ground
 from perception_batch.ontology import ROAD_USERS, Ontology
 
 __all__ = ["FUSERS", "Fuser", "GeometricFuser", "Ground", "open_fuser"]

@@ -10,8 +10,8 @@ from fuse.fuse_scene import LABELS, ONTOLOGY, Thing, detections_of, pinhole, pos
 
 from perception_batch.calibration import Camera, Rig
 from perception_batch.config import CameraConfig, FuseConfig
-from perception_batch.fuse import open_fuser
-from perception_batch.fuse.suppress import inside_any
+from perception_batch.fusion import open_fuser
+from perception_batch.fusion.suppress import inside_any
 from perception_batch.types import Detections, Fusion
 
 FLAT = Rig("", {}, {"cam": "no CameraInfo"})

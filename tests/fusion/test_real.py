@@ -14,7 +14,7 @@ import pytest
 
 from perception_batch.calibration import Camera, Intrinsics, Rig
 from perception_batch.config import FuseConfig
-from perception_batch.fuse import open_fuser
+from perception_batch.fusion import open_fuser
 from perception_batch.geometry import SE3
 from perception_batch.ontology import Ontology
 from perception_batch.types import Detections

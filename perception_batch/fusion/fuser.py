@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from perception_batch.fuse.ground import Ground
+from perception_batch.fusion.ground import Ground
 from perception_batch.geometry import SE3
 from perception_batch.types import Detections, Fusion
 
