@@ -154,7 +154,7 @@ class DetectConfig(_Section):
 
 
 class FuseConfig(_Section):
-    """Room `fuse`."""
+    """Room `fusion`."""
 
     base_frame: str = "auto"
     ground_z_m: float | Auto = "auto"

@@ -1,4 +1,4 @@
-"""Room `fuse`: the detections of one timestep become objects.
+"""Room `fusion`: the detections of one timestep become objects.
 
 A box alone says where to look; with the camera's calibration, the ground and the usual size of such things
 it says how far. Boxes of several cameras that are one thing become one object. See

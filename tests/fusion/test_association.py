@@ -8,7 +8,7 @@ import random
 
 import numpy as np
 import pytest
-from fuse.fuse_scene import LABELS, ONTOLOGY, Seen, Thing, detections_of, pinhole, pose, ring, see
+from fusion.fuse_scene import LABELS, ONTOLOGY, Seen, Thing, detections_of, pinhole, pose, ring, see
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from fuse.fuse_scene import LABELS, ONTOLOGY, Thing, box_of, detections_of, pinhole, pose, ring, see
+from fusion.fuse_scene import LABELS, ONTOLOGY, Thing, box_of, detections_of, pinhole, pose, ring, see
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

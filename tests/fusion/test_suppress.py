@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from fuse.fuse_scene import LABELS, ONTOLOGY, Thing, detections_of, pinhole, pose, ring, see
+from fusion.fuse_scene import LABELS, ONTOLOGY, Thing, detections_of, pinhole, pose, ring, see
 
 from perception_batch.calibration import Camera, Rig
 from perception_batch.config import CameraConfig, FuseConfig
