@@ -23,6 +23,8 @@ class Accounts:
     """By (camera, ``unused`` or ``undecodable``, reason): frames that were not used."""
     reason_range_ns: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
     """First and last stamp of each of `reasons`."""
+    last_stamp_ns: int | None = None
+    """Newest plausible stamp that was met."""
     timesteps: int = 0
     timesteps_incomplete: int = 0
     """Timesteps with a camera ``missing`` or ``undecodable``."""
@@ -45,6 +47,8 @@ class Accounts:
         """Count settled frames."""
         for row in rows:
             self.by_camera[row.camera][row.status] += 1
+            if row.reason != "bad_stamp":
+                self.last_stamp_ns = max(row.stamp_ns, self.last_stamp_ns or row.stamp_ns)
             if row.status != "used":
                 key = (row.camera, row.status, row.reason)
                 self.reasons[key] += 1

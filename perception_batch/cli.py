@@ -162,7 +162,7 @@ def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
                 one_drive=arguments.one_drive,
                 overwrite=arguments.overwrite,
                 dry_run=arguments.dry_run,
-                argv=tuple(words),
+                argv=("perception-batch", *words),
             )
         )
     if arguments.command == "inspect":

@@ -77,10 +77,11 @@ def model_section(info: DetectorInfo, input_hw: Iterable[tuple[int, int]]) -> di
     }
 
 
-def timing_section(profile: Profile, wall_s: float, images: int) -> dict[str, Any]:
-    """``timing`` of ``run.json``; no rate where `images` is 0."""
+def timing_section(profile: Profile, wall_s: float, startup_s: float, images: int) -> dict[str, Any]:
+    """``timing`` of ``run.json``: `startup_s` (opening, loading the model) is part of `wall_s`; no rate for 0 images."""
     return {
         "wall_s": round(wall_s, 3),
+        "startup_s": round(startup_s, 3),
         "images_per_s": round(images / wall_s, 3) if images and wall_s > 0 else None,
         "stages": {
             stage.name: {"busy_s": round(stage.busy_s, 3), "items": stage.items}

@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
@@ -137,6 +137,7 @@ class _Run:
     profile: Profile = field(default_factory=Profile)
     accounts: Accounts = field(init=False)
     input_hw: set[tuple[int, int]] = field(default_factory=set)
+    startup_s: float = 0.0
     fuser: Fuser = field(init=False)
     preparer: Preparer = field(init=False)
 
@@ -155,9 +156,15 @@ class _Run:
             job.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise WriteError(f"{printable(job.directory)}: cannot be made: {error.strerror}") from None
-        write_manifest(job.directory, self.manifest("unfinished", None))
+        try:
+            write_manifest(job.directory, self.manifest("unfinished", None))
+        except WriteError:
+            with suppress(OSError):
+                job.directory.rmdir()  # a folder that says nothing of itself must not stay
+            raise
         for name in OWN_FILES:  # of an earlier run; the manifest already says that this one is unfinished
             (job.directory / name).unlink(missing_ok=True)
+        self.startup_s = time.perf_counter() - self.clock
         progress.start(job.drive, self.expected_images())
         try:
             self.consume(progress)
@@ -297,17 +304,16 @@ class _Run:
         job, opened, info = self.job, self.opened, self.detector.info
         done = exit_status is not None
         wall = time.perf_counter() - self.clock
-        used = self.accounts.total("used")
+        used, last_ns = self.accounts.total("used"), self.accounts.last_stamp_ns
+        start_ns, stop_ns = opened.span_ns
         return Manifest(
             drive=job.drive,
             status=status,  # type: ignore[arg-type]
             log={
                 "paths": [str(path.resolve()) for path in job.paths],
                 "fingerprint": self.wanted.fingerprint,
-                "start_ns": opened.span_ns[0]
-                if opened.span_ns[0] is not None
-                else opened.head.first_stamp_ns,
-                "stop_ns": opened.span_ns[1],
+                "start_ns": opened.head.first_stamp_ns if start_ns is None else start_ns,
+                "stop_ns": last_ns + 1 if stop_ns is None and last_ns is not None else stop_ns,
                 "first_stamp_ns": opened.head.first_stamp_ns,
             },
             config=self.wanted.config,
@@ -325,7 +331,7 @@ class _Run:
             sync=sync_section(opened.plan, opened.head, self.accounts, job.config),
             calibration=calibration_section(opened.rig, self.fuser),
             ego={"source": opened.log.ego_source},
-            timing=timing_section(self.profile, wall, used if done else 0),
+            timing=timing_section(self.profile, wall, self.startup_s, used if done else 0),
             losses=losses_section(opened.log, self.accounts),
         )
 
