@@ -121,6 +121,8 @@ def _lines(outcome: Outcome) -> list[tuple[str, str]]:
                 ),
             )
         )
+    if manifest.model.get("sha256"):
+        lines.append(("model", f"{printable(manifest.model['path'])}, SHA-256 {manifest.model['sha256']}"))
     if outcome.action == "ran" and (waits := _waits(timing)):
         lines.append(("waiting", waits))
     files = [p.name for p in sorted(outcome.directory.iterdir()) if p.is_file()]
