@@ -61,7 +61,10 @@ class EncodedFrame:
     encoding: str
     """``jpeg``, ``png``, or the raw pixel format such as ``rgb8``; lower case; ``unknown`` if neither."""
     sequence: int
-    """Position of the frame among those of its camera in the log, from 0; counts every frame."""
+    """Position among the frames of its camera that were read, from 0; every one counts, used or not.
+
+    Where a range was sought by log time, 0 is the first frame read, not the first of the log.
+    """
     width_px: int
     """Width that the image claims; 0 where its header cannot be read."""
     height_px: int

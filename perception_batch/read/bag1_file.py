@@ -7,7 +7,7 @@ import io
 import os
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +34,24 @@ class _SmallReads(type(Path())):  # type: ignore[misc]
 class Bag1File:
     """An open ROS 1 bag; see `LogFile`."""
 
+    counts_by_index = True
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._reader = Reader(_SmallReads(path))
         self._reader.open()
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self.channels: tuple[Channel, ...] = tuple(
-            Channel(c.id, c.topic, c.msgtype, c.msgcount, 1, c.msgdef.data, False)
-            for c in self._reader.connections
+            Channel(c.id, c.topic, c.msgtype, 1, c.msgdef.data, False) for c in self._reader.connections
         )
+        self._counts = {c.id: c.msgcount for c in self._reader.connections}
+        self.message_count = sum(self._counts.values())
         self.start_ns = min((i[0].time for i in self._reader.indexes.values() if i), default=MAX_NS)
         self.stop_ns = max((i[-1].time + 1 for i in self._reader.indexes.values() if i), default=0)
+
+    def counts(self) -> Mapping[int, int]:
+        """See `LogFile`."""
+        return self._counts
 
     def messages(
         self, channels: Sequence[Channel], start_ns: int | None = None, stop_ns: int | None = None

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from perception_batch.errors import LogError, UnsupportedEncoding, printable
-from perception_batch.read.logfile import READABLE, normalize_type
+from perception_batch.read.bag_metadata import StatedCounts, dicts, number, read_metadata, topic_totals
+from perception_batch.read.logfile import READABLE
 
 SUFFIXES = (".bag", ".mcap", ".db3")
-MAX_METADATA_BYTES = 16 << 20
 
 
 @dataclass(slots=True)
@@ -26,8 +24,8 @@ class AbsentSplits:
     """Log time of the first of them; 0 where not stated."""
     stop_ns: int
     """Just after the last of them; 0 where not stated."""
-    totals: dict[str, tuple[str, int]]
-    """By topic: normalised type, and messages in all splits together."""
+    totals: dict[str, int]
+    """By topic: messages in all splits together."""
 
 
 @dataclass(slots=True)
@@ -38,6 +36,8 @@ class Found:
     """In the order given; splits in the order of their metadata."""
     absent: list[AbsentSplits] = field(default_factory=list)
     """One entry a folder with absent splits."""
+    stated: list[StatedCounts] = field(default_factory=list)
+    """One entry a bag with a ``metadata.yaml``."""
 
 
 def discover(paths: Sequence[Path]) -> Found:
@@ -52,6 +52,8 @@ def discover(paths: Sequence[Path]) -> Found:
             _folder(path, found)
         elif path.exists():
             found.files.append(path)
+            if totals := topic_totals(read_metadata(path.with_name("metadata.yaml"))):
+                found.stated.append(StatedCounts((path,), totals))
         else:
             raise LogError(path, "no such file or folder")
     unique: dict[Path, Path] = {}
@@ -63,7 +65,7 @@ def discover(paths: Sequence[Path]) -> Found:
 
 def _folder(folder: Path, found: Found) -> None:
     on_disk = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file())
-    metadata = _metadata(folder / "metadata.yaml")
+    metadata = read_metadata(folder / "metadata.yaml")
     listed = metadata.get("relative_file_paths") or []
     # Only the last part counts: a log does not decide which folders are read.
     names = [PurePosixPath(str(name)).name for name in listed] if isinstance(listed, list) else []
@@ -76,6 +78,8 @@ def _folder(folder: Path, found: Found) -> None:
         missing = [name for name in names if name and not (folder / name).is_file()]
         if missing:
             found.absent.append(_absent(metadata, missing))
+        else:
+            found.stated.append(StatedCounts(tuple(here), topic_totals(metadata)))
         found.files += here
     elif on_disk:
         # A bag whose files were renamed, or without metadata: what is there is the log.
@@ -92,41 +96,12 @@ def _folder(folder: Path, found: Found) -> None:
         raise LogError(folder, f"the folder holds no log; this version reads {READABLE}")
 
 
-def _metadata(path: Path) -> dict[str, Any]:
-    """The content of a ``metadata.yaml``; empty where there is none, or none that can be read."""
-    try:
-        if not path.is_file() or path.stat().st_size > MAX_METADATA_BYTES:
-            return {}
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        loaded = yaml.load(path.read_text(encoding="utf-8", errors="replace"), Loader=loader)  # noqa: S506
-    except (yaml.YAMLError, OSError, ValueError, RecursionError):
-        return {}
-    info = loaded.get("rosbag2_bagfile_information") if isinstance(loaded, dict) else None
-    return info if isinstance(info, dict) else {}
-
-
 def _absent(metadata: dict[str, Any], missing: Iterable[str]) -> AbsentSplits:
     names = list(missing)
     starts, stops = [], []
-    for entry in _dicts(metadata.get("files")):
+    for entry in dicts(metadata.get("files")):
         if PurePosixPath(str(entry.get("path"))).name in names:
-            start = _number(entry, "starting_time", "nanoseconds_since_epoch")
+            start = number(entry, "starting_time", "nanoseconds_since_epoch")
             starts.append(start)
-            stops.append(start + _number(entry, "duration", "nanoseconds") + 1)
-    totals: dict[str, tuple[str, int]] = {}
-    for entry in _dicts(metadata.get("topics_with_message_count")):
-        topic = entry.get("topic_metadata")
-        if isinstance(topic, dict):
-            kind = normalize_type(str(topic.get("type")))
-            totals[str(topic.get("name"))] = (kind, _number(entry, "message_count"))
-    return AbsentSplits(names, min(starts, default=0), max(stops, default=0), totals)
-
-
-def _dicts(value: object) -> list[dict[str, Any]]:
-    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
-
-
-def _number(value: Any, *keys: str) -> int:
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value if isinstance(value, int) and 0 <= value < 2**63 else 0
+            stops.append(start + number(entry, "duration", "nanoseconds") + 1)
+    return AbsentSplits(names, min(starts, default=0), max(stops, default=0), topic_totals(metadata))

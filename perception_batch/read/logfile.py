@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -24,8 +24,6 @@ class Channel:
     """Topic name."""
     msgtype: str
     """Normalised, such as ``sensor_msgs/msg/Image``."""
-    count: int
-    """Messages in this file, from its index."""
     ros: Literal[1, 2]
     """Which serialisation the messages have."""
     definition: str
@@ -56,6 +54,14 @@ class LogFile(Protocol):
     """Log time of the first message; `MAX_NS` in a file without messages."""
     stop_ns: int
     """Just after the log time of the last message; 0 in a file without messages."""
+    message_count: int
+    """Messages in the file, of all topics together."""
+    counts_by_index: bool
+    """True where `counts` costs nothing; False where it may read a part of the file for it."""
+
+    def counts(self) -> Mapping[int, int]:
+        """Messages by `Channel.id`; a channel without messages may be absent."""
+        ...
 
     def messages(
         self, channels: Sequence[Channel], start_ns: int | None = None, stop_ns: int | None = None

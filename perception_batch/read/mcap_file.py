@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,8 @@ class _Channels(dict[int, McapChannel]):
 class McapFile:
     """An open MCAP file; see `LogFile`."""
 
+    counts_by_index = True
+
     def __init__(self, path: Path, max_message_bytes: int) -> None:
         self.path = path
         self._max_message_bytes = max_message_bytes
@@ -89,7 +91,6 @@ class McapFile:
                 c.id,
                 c.topic,
                 normalize_type(c.msgtype),
-                c.msgcount,
                 2,
                 c.msgdef.data,
                 c.msgdef.format is MessageDefinitionFormat.IDL,
@@ -97,14 +98,22 @@ class McapFile:
             for c in reader.connections
             if isinstance(c.ext, ConnectionExtRosbag2) and c.ext.serialization_format == "cdr"
         )
+        self._counts = {c.id: c.msgcount for c in reader.connections}
+        self.message_count = sum(self._counts.values())
         self.start_ns = reader.metadata.start_time
         self.stop_ns = reader.metadata.end_time
+
+    def counts(self) -> Mapping[int, int]:
+        """See `LogFile`."""
+        return self._counts
 
     def messages(
         self, channels: Sequence[Channel], start_ns: int | None = None, stop_ns: int | None = None
     ) -> Iterator[Message]:
         """See `LogFile`."""
-        by_id = {c.id: c for c in channels}
+        by_id = {c.id: c for c in channels if self._counts[c.id]}
+        if not by_id:
+            return
         reader = self._reader
         # Without chunks rosbags reads from where the file stands, so two readings cannot share it.
         own = None if reader.chunks else _Reader(self.path)
@@ -112,7 +121,7 @@ class McapFile:
             own.open()
             reader = own
         try:
-            wanted = [self._by_id[c.id] for c in channels]
+            wanted = [self._by_id[i] for i in by_id]
             for connection, log_ns, data in reader.messages(wanted, start_ns, stop_ns):
                 yield Message(log_ns, by_id[connection.id], unpack(data, self._max_message_bytes))
         finally:

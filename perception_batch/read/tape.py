@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 LossSink = Callable[[Loss], None]
 
-_NO_CHANNEL = Channel(-1, "", "", 0, 2, "", False)
+_NO_CHANNEL = Channel(-1, "", "", 2, "", False)
 
 
 def merged(
@@ -28,7 +28,7 @@ def merged(
     """Messages of `topics` of all files in log-time order; a file that breaks ends there, with a `Loss`."""
     runs = []
     for file in files:
-        channels = [c for c in file.channels if c.topic in topics and c.count]
+        channels = [c for c in file.channels if c.topic in topics]
         beyond = (stop_ns is not None and file.start_ns >= stop_ns) or (
             start_ns is not None and file.stop_ns <= start_ns
         )
@@ -59,24 +59,67 @@ def _guarded(
         reason = f"{printable(file.path.name)} is damaged: {detail}"
         log.warning("%s: stopped at %d ns: %s", printable(file.path), last_ns, detail)
         whole = start_ns is None and stop_ns is None
+        counts = file.counts()
+        all_known = sum(counts.values()) == file.message_count
         for channel in channels:
-            missing = channel.count - came[channel.id] if whole else 0
-            if missing > 0 or not whole:
+            missing = counts.get(channel.id, 0) - came[channel.id] if whole else 0
+            if missing > 0 or not (whole and all_known):
                 end = file.stop_ns if stop_ns is None else min(file.stop_ns, stop_ns)
-                lose(Loss(channel.topic, last_ns, max(end, last_ns), missing, reason))
+                lose(Loss(channel.topic, last_ns, max(end, last_ns), max(missing, 0), reason))
 
 
 class Tape:
     """A sequence of messages whose beginning is kept, to be looked at and then played once."""
 
-    def __init__(self, messages: Iterator[Message], topics: frozenset[str]) -> None:
+    def __init__(
+        self, messages: Iterator[Message], topics: frozenset[str], max_span_ns: float, max_bytes: float
+    ) -> None:
+        """Keep nothing yet.
+
+        Args:
+            messages: in log-time order.
+            topics: all that `messages` may hold.
+            max_span_ns: log time that is kept; one message more.
+            max_bytes: size that is kept; one message more.
+        """
         self.topics = topics
         self.kept: deque[Message] = deque()
         self.kept_bytes = 0
         self.ended = False
         self._messages = messages
+        self._max_span_ns = max_span_ns
+        self._max_bytes = max_bytes
 
-    def pull(self) -> Message | None:
+    def wind(self) -> None:
+        """Read and keep until a limit is passed, or to the end."""
+        while not self._full() and self._pull() is not None:
+            pass
+
+    def first_of(self, topics: Collection[str]) -> dict[str, Message]:
+        """The first message of each of `topics`, as far as the limits allow to look."""
+        first: dict[str, Message] = {}
+        for message in self.kept:
+            first.setdefault(message.channel.topic, message)
+        while not set(topics) <= set(first) and not self._full():
+            pulled = self._pull()
+            if pulled is None:
+                break
+            first.setdefault(pulled.channel.topic, pulled)
+        return {topic: first[topic] for topic in topics if topic in first}
+
+    def play(self) -> Iterator[Message]:
+        """What was kept, giving it up, and then the rest."""
+        while self.kept:
+            yield self.kept.popleft()
+        yield from self._messages
+
+    def _full(self) -> bool:
+        if not self.kept:
+            return False
+        span = self.kept[-1].log_ns - self.kept[0].log_ns
+        return span > self._max_span_ns or self.kept_bytes > self._max_bytes
+
+    def _pull(self) -> Message | None:
         """Read and keep one more message; None at the end."""
         message = next(self._messages, None)
         if message is None:
@@ -85,9 +128,3 @@ class Tape:
         self.kept.append(message)
         self.kept_bytes += len(message.data)
         return message
-
-    def play(self) -> Iterator[Message]:
-        """What was kept, giving it up, and then the rest."""
-        while self.kept:
-            yield self.kept.popleft()
-        yield from self._messages

@@ -1,0 +1,132 @@
+"""What the small messages beside the images tell: calibration, transforms and odometry."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+from perception_batch.errors import printable
+from perception_batch.read.camera_info import info_topics_beside
+from perception_batch.read.drive_files import DriveFiles
+from perception_batch.read.ego import EgoTracker
+from perception_batch.read.logfile import MAX_NS, Message
+from perception_batch.read.small_message import CAMERA_INFO, ODOMETRY, TF_TYPES, SmallMessages
+from perception_batch.read.transforms import TransformTree, frame_name
+from perception_batch.types import EgoPose, Loss
+
+log = logging.getLogger(__name__)
+
+MAX_FETCH_MESSAGES = 2000
+"""Static transforms fetched beyond the head; a healthy log has one message a topic."""
+
+_UNPARSED = (ValueError, AttributeError, TypeError)
+
+
+class SideMessages:
+    """Keeps what is known of a drive's calibration and motion, and fetches what its head did not tell."""
+
+    def __init__(self, files: DriveFiles) -> None:
+        self.motion_topics = files.of_types(*TF_TYPES, ODOMETRY)
+        """Transforms and odometry."""
+        self.topics = self.motion_topics | files.of_types(CAMERA_INFO)
+        """All that this class understands."""
+        self.tree = TransformTree()
+        """The latest of every transform, static or not."""
+        self._files = files
+        self._parser = SmallMessages()
+        self._static = TransformTree()
+        self._infos: dict[str, Any] = {}
+        self._odometry: dict[str, Any] = {}
+        self._unparsed: Counter[str] = Counter()
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """Messages that cannot be parsed, by topic."""
+        return tuple(
+            Loss(topic, 0, 0, count, "messages that cannot be parsed")
+            for topic, count in sorted(self._unparsed.items())
+        )
+
+    def look_at(self, message: Message) -> None:
+        """Keep what a message of the head tells: all transforms, the first of each other topic."""
+        topic, msgtype = message.channel.topic, message.channel.msgtype
+        if msgtype not in (CAMERA_INFO, ODOMETRY, *TF_TYPES):
+            return
+        if msgtype not in TF_TYPES and (topic in self._infos or topic in self._odometry):
+            return
+        try:
+            content = self._parser.read(message.channel, message.data)
+            if msgtype in TF_TYPES:
+                self.tree.add_message(content)
+                if _is_static(topic):
+                    self._static.add_message(content)
+            elif msgtype == ODOMETRY:
+                self._odometry[topic] = content
+            else:
+                self._infos[topic] = content
+        except _UNPARSED as error:
+            if msgtype == CAMERA_INFO:  # the others are counted when they are streamed
+                log.debug("%s: %s", printable(topic), error)
+                self._unparsed[topic] += 1
+
+    def camera_info(self, image_topic: str, image_frame: str) -> Any | None:
+        """CameraInfo of a camera: of a sibling topic, else the only one with the images' frame."""
+        for topic in info_topics_beside(image_topic, self._infos):
+            return self._infos[topic]
+        frame = frame_name(image_frame)
+        same = [
+            info
+            for _, info in sorted(self._infos.items())
+            if frame and frame_name(info.header.frame_id) == frame
+        ]
+        return same[0] if same else None
+
+    def fetch_camera_infos(self, image_topics: Iterable[str], after_ns: int) -> None:
+        """First CameraInfo for images whose calibration was not published before `after_ns`."""
+        there = self._files.of_types(CAMERA_INFO)
+        wanted: set[str] = set()
+        for topic in image_topics:
+            wanted |= set(info_topics_beside(topic, there)) or there
+        for topic in sorted(wanted - set(self._infos)):
+            for message in islice(self._files.messages({topic}, after_ns), 1):
+                self.look_at(message)
+
+    def fetch_static(self, after_ns: int) -> None:
+        """Static transforms that were published after `after_ns`."""
+        static = {topic for topic in self._files.of_types(*TF_TYPES) if _is_static(topic)}
+        for message in islice(self._files.messages(static, after_ns, MAX_NS), MAX_FETCH_MESSAGES):
+            self.look_at(message)
+
+    def ego_tracker(self, base_frame: str) -> EgoTracker:
+        """A tracker of `base_frame` whose source is settled by what is known."""
+        tracker = EgoTracker(base_frame, self._static.copy())
+        tracker.choose(self.tree, self._odometry)
+        return tracker
+
+    def begin_motion(self) -> None:
+        """Count the unparsed messages of motion anew: all of them are about to be streamed."""
+        for topic in self.motion_topics:
+            self._unparsed.pop(topic, None)
+
+    def ego_pose(self, tracker: EgoTracker, message: Message) -> EgoPose | None:
+        """What a message of transforms or odometry makes of `tracker`; one that cannot be parsed is counted."""
+        channel = message.channel
+        if channel.msgtype not in TF_TYPES and channel.msgtype != ODOMETRY:
+            return None
+        if channel.msgtype == ODOMETRY and tracker.source not in ("", channel.topic):
+            return None
+        try:
+            content = self._parser.read(channel, message.data)
+            if channel.msgtype == ODOMETRY:
+                return tracker.on_odometry(channel.topic, content, message.log_ns)
+            return tracker.on_tf(content, message.log_ns, static=_is_static(channel.topic))
+        except _UNPARSED:
+            self._unparsed[channel.topic] += 1
+            return None
+
+
+def _is_static(topic: str) -> bool:
+    return topic.rsplit("/", 1)[-1] == "tf_static"
