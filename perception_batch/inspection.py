@@ -19,7 +19,7 @@ from rich.text import Text
 from perception_batch.config import RunConfig
 from perception_batch.errors import EXIT_OK, ConfigError, WriteError, printable
 from perception_batch.job import Job, OpenDrive, open_drive
-from perception_batch.read import CameraHead, write_rig
+from perception_batch.read import CameraHead, DriveLog, open_log, write_rig
 from perception_batch.sync import Synchronizer, synchronize
 from perception_batch.types import EgoPose, EncodedFrame, FrameSet
 
@@ -50,6 +50,12 @@ def inspect_log(
         if target is not None and target.exists():
             raise WriteError(f"{printable(target)} exists; choose another name")
     job = Job("inspect", paths, Path(), config, cameras, rig_file=rig_file)
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+    with open_log(paths, config.read, cameras_needed=False) as log:
+        facts = None if log.cameras else bare_facts(log)
+    if facts is not None:  # readable, so no error; but there is nothing to run on
+        _give(facts, console, as_json=as_json)
+        return EXIT_OK
     with open_drive(job) as opened:
         facts = log_facts(opened)
         if sync or full:
@@ -61,13 +67,29 @@ def inspect_log(
             write_rig(opened.rig, write_rig_to)
         if suggest_config_to is not None:
             suggest_config_to.write_text(suggested_config(opened), encoding="utf-8")
-        if as_json:
-            sys.stdout.write(json.dumps(facts, indent=1, allow_nan=False) + "\n")
-        else:
-            _print(
-                facts, Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-            )
+        _give(facts, console, as_json=as_json)
     return EXIT_OK
+
+
+def _give(facts: dict[str, Any], console: Console, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(facts, indent=1, allow_nan=False) + "\n")
+    else:
+        _print(facts, console)
+
+
+def bare_facts(log: DriveLog) -> dict[str, Any]:
+    """What a log without cameras holds, as plain JSON."""
+    return {
+        "paths": [str(path) for path in log.paths],
+        "start_ns": log.start_ns,
+        "stop_ns": log.stop_ns,
+        "duration_s": max(0, log.stop_ns - log.start_ns) / 1e9,
+        "sampled": False,
+        "cameras": {},
+        "topics": [{"name": t.name, "type": t.type, "count": t.count} for t in log.topics],
+        "losses": [asdict(loss) for loss in log.losses],
+    }
 
 
 def log_facts(opened: OpenDrive) -> dict[str, Any]:
@@ -137,12 +159,15 @@ def sync_facts(opened: OpenDrive, config: RunConfig) -> dict[str, Any]:
     spreads: list[int] = []
     status: Counter[tuple[str, str]] = Counter()
     reasons: Counter[str] = Counter()
+    found: Counter[str] = Counter()
     synchronizer = Synchronizer(plan, config.sync, *opened.span_ns)
 
     def frames() -> Any:
         for item in opened.log.stream(opened.selected, *opened.span_ns):
             if isinstance(item, EncodedFrame):
-                stamps[item.camera].append(item.stamp_ns)
+                found[item.camera] += 1
+                if item.stamp_ok:  # one that is not would make gaps of years
+                    stamps[item.camera].append(item.stamp_ns)
                 yield replace(item, payload=replace(item.payload, data=b""))  # stamps are enough
             elif not isinstance(item, EgoPose):
                 raise TypeError(f"a log gives frames and poses, got {type(item).__name__}")
@@ -153,7 +178,8 @@ def sync_facts(opened: OpenDrive, config: RunConfig) -> dict[str, Any]:
         incomplete += "missing" in frame_set.status.values()
         status.update(frame_set.status.items())
         reasons.update(unused.reason for unused in frame_set.unused)
-        spreads.append(_spread_ns(frame_set))
+        if len(frame_set.frames) > 1:  # as in run.json
+            spreads.append(_spread_ns(frame_set))
     reasons.update(unused.reason for unused in synchronizer.take_unused())
     return {
         "reference": plan.reference,
@@ -164,7 +190,7 @@ def sync_facts(opened: OpenDrive, config: RunConfig) -> dict[str, Any]:
         "unused": dict(sorted(reasons.items())),
         "cameras": {
             name: {
-                "frames": len(stamps[name]),
+                "frames": found[name],
                 "offset_ms": plan.offset_ns[name] / 1e6,
                 "jitter_ms": plan.jitter_ns[name] / 1e6,
                 "ok": status[name, "ok"],
@@ -181,7 +207,7 @@ def sync_facts(opened: OpenDrive, config: RunConfig) -> dict[str, Any]:
 
 def _spread_ns(frame_set: FrameSet) -> int:
     stamps = [frame.stamp_ns for frame in frame_set.frames.values()]
-    return max(stamps) - min(stamps) if stamps else 0
+    return max(stamps) - min(stamps)
 
 
 def _percentiles(spreads_ns: list[int]) -> dict[str, float]:
@@ -236,6 +262,13 @@ def _print(facts: dict[str, Any], console: Console) -> None:
         f"{len(facts['topics'])} topics{marked}",
         markup=False,
     )
+    if not facts["cameras"]:
+        console.print("no camera (sensor_msgs Image or CompressedImage); topics:", markup=False)
+        for topic in facts["topics"]:
+            console.print(
+                f"  {printable(topic['name'])}: {printable(topic['type'])}, {topic['count']}", markup=False
+            )
+        return
     table = Table("camera", "encoding", "size", "frames", "rate", "clock", "calibration", box=None)
     for name, camera in facts["cameras"].items():
         size = f"{camera['width_px']}x{camera['height_px']}" if camera.get("width_px") else "-"
@@ -299,4 +332,4 @@ def _print_sync(sync: dict[str, Any], console: Console) -> None:
     for reason, count in sync["unused"].items():
         console.print(f"unused: {count} frames, {reason}", markup=False)
     for note in sync["notes"]:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {printable(note)}", markup=False)

@@ -75,10 +75,6 @@ def _empty_folder(tmp_path: Path) -> Path:
     return path
 
 
-def _no_cameras(tmp_path: Path) -> Path:
-    return write_log(tmp_path, "mcap", [], ego_speed_mps=3.0, frames=5)
-
-
 @pytest.mark.parametrize(
     ("make", "status", "says"),
     [
@@ -87,7 +83,6 @@ def _no_cameras(tmp_path: Path) -> Path:
         (_empty_bag, 1, "empty"),
         (_cut_bag, 1, "bag"),
         (_empty_folder, 1, "holds no log"),
-        (_no_cameras, 1, "/tf (tf2_msgs/msg/TFMessage)"),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "inspect"])
@@ -99,6 +94,20 @@ def test_what_is_no_log_gets_one_line(
     assert got == status
     assert says in one_line(err)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_log_without_cameras_can_be_inspected_but_not_run(cli: Run, tmp_path: Path) -> None:
+    log = write_log(tmp_path, "mcap", [], ego_speed_mps=3.0, frames=5)
+    status, _, err = cli("run", log, "--out", tmp_path / "out")
+    assert status == 1
+    assert "/tf (tf2_msgs/msg/TFMessage)" in one_line(err)
+    status, out, err = cli("inspect", log)
+    assert (status, err) == (0, "")
+    assert "no camera" in out
+    assert "/tf: tf2_msgs/msg/TFMessage" in out
+    status, out, _ = cli("inspect", log, "--json")
+    assert status == 0
+    assert json.loads(out)["cameras"] == {}
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ class DriveFiles:
             raise LogError("", "no log was named")
         try:
             found = discover(paths)
-            self._open(paths[0], found.files, max_message_bytes)
+            self._open(found.files, max_message_bytes)
             self.topics = _topics(self.opened, found.stated)
             for absent in found.absent:
                 self._lose_absent(absent)
@@ -89,7 +89,7 @@ class DriveFiles:
         for file in self.opened:
             file.close()
 
-    def _open(self, first: Path, paths: Iterable[Path], max_message_bytes: int) -> None:
+    def _open(self, paths: Iterable[Path], max_message_bytes: int) -> None:
         refused: list[LogError] = []
         for path in paths:
             try:
@@ -98,8 +98,6 @@ class DriveFiles:
                 refused.append(error)
         if not self.opened:
             raise refused[0]
-        if not any(f.stop_ns for f in self.opened):
-            raise LogError(first, "the log holds no messages")
         self.opened.sort(key=lambda f: f.start_ns)
         for refusal in refused:
             self._lose(Loss("*", 0, 0, 0, f"{printable(refusal.path.name)}: {refusal.detail}"))

@@ -18,6 +18,7 @@ from perception_batch.read.logfile import Message
 from perception_batch.read.rig import CameraFacts, build_rig
 from perception_batch.read.rig_file import read_rig_file
 from perception_batch.read.side_messages import SideMessages
+from perception_batch.read.small_message import COMPRESSED, IMAGE
 from perception_batch.read.source import Head
 from perception_batch.read.tape import Tape
 from perception_batch.read.topics import DEPTH_ENCODINGS, CameraTopic, TopicInfo, find_cameras
@@ -35,7 +36,12 @@ class DriveLog:
     """One drive's log, open; made by `open_log`. Implements `FrameSource`."""
 
     def __init__(
-        self, paths: Sequence[Path], settings: ReadConfig, cameras: Mapping[str, CameraConfig]
+        self,
+        paths: Sequence[Path],
+        settings: ReadConfig,
+        cameras: Mapping[str, CameraConfig],
+        *,
+        cameras_needed: bool = True,
     ) -> None:
         self.paths = tuple(Path(p) for p in paths)
         self.ego_dropped = 0
@@ -49,7 +55,7 @@ class DriveLog:
         self._files = DriveFiles(self.paths, int(settings.max_image_mpx * 8e6) + (1 << 20))
         self._side = SideMessages(self._files)
         try:
-            self._cameras = find_cameras(self.topics, cameras, self.paths[0], self._frame_id_of)
+            self._cameras = self._find_cameras(cameras_needed)
         except BaseException:
             self.close()
             raise
@@ -85,6 +91,13 @@ class DriveLog:
     def stop_ns(self) -> int:
         """Just after the log time of the last message of any topic."""
         return self._files.stop_ns
+
+    def _find_cameras(self, needed: bool) -> dict[str, CameraTopic]:
+        if not needed and not any(topic.type in (IMAGE, COMPRESSED) for topic in self.topics):
+            return {}
+        if not self.stop_ns:
+            raise LogError(self.paths[0], "the log holds no messages")
+        return find_cameras(self.topics, self._camera_settings, self.paths[0], self._frame_id_of)
 
     def select(self, names: Sequence[str] | None) -> tuple[str, ...]:
         """The enabled cameras, or those named, sorted by name.
@@ -285,6 +298,8 @@ def open_log(
     paths: Sequence[Path],
     settings: ReadConfig | None = None,
     cameras: Mapping[str, CameraConfig] | None = None,
+    *,
+    cameras_needed: bool = True,
 ) -> DriveLog:
     """Open the log of one drive: a file, a bag folder, or several of them.
 
@@ -292,9 +307,10 @@ def open_log(
         paths: files or folders of one drive.
         settings: the config's section ``read``.
         cameras: the config's ``cameras``, by name.
+        cameras_needed: False opens a log without images too, to see what it has.
 
     Raises:
         LogError: no such path, not a log, damaged, empty, or without cameras.
         ConfigError: `cameras` names one that the log does not have.
     """
-    return DriveLog(paths, settings or ReadConfig(), cameras or {})
+    return DriveLog(paths, settings or ReadConfig(), cameras or {}, cameras_needed=cameras_needed)
