@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from perception_batch.errors import CalibrationError
+from perception_batch.errors import CalibrationError, printable
 from perception_batch.geometry import SE3
 
 LensModel = Literal["pinhole", "plumb_bob", "rational_polynomial", "equidistant"]
@@ -36,7 +36,8 @@ class Intrinsics:
 
     model: LensModel
     """``pinhole`` (none), ``plumb_bob`` (k1 k2 p1 p2 k3), ``rational_polynomial`` (k1 k2 p1 p2 k3 k4 k5 k6),
-    ``equidistant`` (fisheye, k1..k4; Kannala and Brandt 2006, as in ``cv2.fisheye``)."""
+    optionally s1..s4 and tau_x tau_y, which must be 0), ``equidistant`` (fisheye, k1..k4; Kannala and Brandt
+    2006, as in ``cv2.fisheye``)."""
     width_px: int
     """Image width that K belongs to."""
     height_px: int
@@ -63,6 +64,11 @@ class Intrinsics:
         numbers = (self.fx_px, self.fy_px, self.cx_px, self.cy_px, *self.distortion)
         if not all(math.isfinite(v) for v in numbers) or self.fx_px <= 0 or self.fy_px <= 0:
             raise ValueError(f"focal lengths must be positive and all numbers finite, got {numbers}")
+        if any(self.distortion[12:]):
+            raise ValueError(
+                f"a tilted sensor (tau_x {self.distortion[12]:g}, tau_y {self.distortion[13]:g}) is not supported; "
+                "calibrate without CALIB_TILTED_MODEL"
+            )
         if self.width_px <= 0 or self.height_px <= 0:
             raise ValueError(f"the image size must be positive, got {self.width_px}x{self.height_px}")
 
@@ -70,8 +76,11 @@ class Intrinsics:
         """The same lens for a resized image.
 
         Raises:
-            ValueError: the aspect differs by more than one per cent, so the image was cropped, not scaled.
+            ValueError: the aspect differs by more than one per cent, so the image was cropped, not scaled; or
+                the size is not positive.
         """
+        if width_px <= 0 or height_px <= 0:
+            raise ValueError(f"the image size must be positive, got {width_px}x{height_px}")
         sx, sy = width_px / self.width_px, height_px / self.height_px
         if abs(sx / sy - 1) > 0.01:
             raise ValueError(
@@ -91,17 +100,17 @@ class Intrinsics:
     def project(self, points_m: FloatArray) -> FloatArray:
         """(N, 3) points of the optical frame as (N, 2) px (pixel-centre convention).
 
-        NaN where the lens cannot see the point: behind a pinhole, or beyond the angle at which the
-        distortion polynomial turns back on itself.
+        NaN where the lens cannot see the point: behind a pinhole, at the centre of the lens, or beyond the
+        angle at which the distortion polynomial turns back on itself.
         """
         x, y, z = points_m[:, 0], points_m[:, 1], points_m[:, 2]
         with np.errstate(divide="ignore", invalid="ignore"):
             if self.model == "equidistant":
                 r = np.hypot(x, y)
                 theta = np.arctan2(r, z)
-                scale = np.where(r > 1e-12, _fisheye(theta, self.distortion) / np.maximum(r, 1e-12), 0.0)
+                scale = np.where(r > 0, _fisheye(theta, self.distortion) / r, 0.0)
                 xd, yd = x * scale, y * scale
-                seen = theta < _largest_angle(self.model, self.distortion)
+                seen = (theta < _largest_angle(self.model, self.distortion)) & (np.hypot(r, z) > 1e-9)
             else:
                 seen = z > 1e-9
                 a, b = x / z, y / z
@@ -155,7 +164,7 @@ class Intrinsics:
         names = ("model", "width_px", "height_px", "fx_px", "fy_px", "cx_px", "cy_px", "distortion")
         if unknown := set(data) - set(names):
             raise ValueError(
-                f"intrinsics: unknown {', '.join(sorted(map(str, unknown)))}; allowed: {', '.join(names)}"
+                f"intrinsics: unknown {', '.join(sorted(map(printable, unknown)))}; allowed: {', '.join(names)}"
             )
         if missing := set(names[:-1]) - set(data):
             raise ValueError(f"intrinsics: {', '.join(sorted(missing))} missing")
@@ -170,7 +179,7 @@ class Intrinsics:
                 float(data["cy_px"]),
                 tuple(float(v) for v in data.get("distortion", ())),
             )
-        except TypeError as error:
+        except (TypeError, OverflowError) as error:
             raise ValueError(f"intrinsics: {error}") from None
 
 
@@ -305,10 +314,19 @@ class Rig:
         """From the mapping that `to_dict` gives.
 
         Raises:
-            CalibrationError: a field is missing, unknown or makes no sense; names the camera.
+            CalibrationError: a field is missing, unknown or makes no sense; names the camera, ``*`` for all.
         """
         cameras: dict[str, Camera] = {}
-        for name, entry in dict(data.get("cameras", {})).items():
+        for key in ("cameras", "uncalibrated"):
+            if not isinstance(data.get(key, {}), Mapping):
+                raise CalibrationError(
+                    "*", f"{key} in the rig is a {type(data[key]).__name__}, not a mapping"
+                )
+        try:
+            ground_z_m = float(data.get("ground_z_m", math.nan))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise CalibrationError("*", f"ground_z_m in the rig: {printable(error)}") from None
+        for name, entry in data.get("cameras", {}).items():
             try:
                 pose = entry["base_SE3_camera"]
                 cameras[str(name)] = Camera(
@@ -319,12 +337,12 @@ class Rig:
                 )
             except KeyError as error:
                 raise CalibrationError(str(name), f"{error} is missing in the rig") from None
-            except (TypeError, ValueError) as error:
-                raise CalibrationError(str(name), str(error)) from None
+            except (TypeError, ValueError, OverflowError) as error:
+                raise CalibrationError(str(name), printable(error)) from None
         return cls(
             str(data.get("base_frame", "base_link")),
             cameras,
-            {str(k): str(v) for k, v in dict(data.get("uncalibrated", {})).items()},
-            float(data.get("ground_z_m", math.nan)),
-            tuple(map(str, data.get("notes", ()))),
+            {str(k): str(v) for k, v in data.get("uncalibrated", {}).items()},
+            ground_z_m,
+            tuple(map(str, data.get("notes") or ())),
         )

@@ -68,7 +68,7 @@ class RunProgress(Progress):
 
 def print_outcome(outcome: Outcome) -> None:
     """Print the summary of one drive to stdout."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     manifest, counts = outcome.manifest, outcome.manifest.counts
     if outcome.action == "skipped":
         console.print(f"{outcome.drive}: already there, nothing to do ({outcome.directory})", markup=False)
@@ -84,7 +84,7 @@ def print_outcome(outcome: Outcome) -> None:
                 markup=False,
             )
     for note in outcome.notes:
-        console.print(f"  note: {note}", markup=False)
+        console.print(f"  note: {printable(note)}", markup=False)
 
 
 def _lines(outcome: Outcome) -> list[tuple[str, str]]:

@@ -41,12 +41,14 @@ class SE3:
         """From a quaternion (x, y, z, w), normalised here, and a translation in metres.
 
         Raises:
-            ValueError: the quaternion or the translation is not finite, or the quaternion has no length.
+            ValueError: not four and three finite numbers, or the quaternion has no length, or one beyond floats.
         """
         q = np.asarray(quaternion_xyzw, np.float64)
         t = np.asarray(translation_m, np.float64)
-        norm = float(np.linalg.norm(q))
-        if not (np.isfinite(q).all() and np.isfinite(t).all() and norm > 1e-6):
+        with np.errstate(over="ignore"):
+            norm = float(np.linalg.norm(q))
+        shaped = q.shape == (4,) and t.shape == (3,)
+        if not (shaped and np.isfinite(t).all() and 1e-6 < norm < math.inf):  # false for a norm of NaN
             raise ValueError(f"not a rigid transform: quaternion {q.tolist()}, translation {t.tolist()}")
         if abs(norm - 1) > 1e-12:  # else it is a unit quaternion already, and stays as it was stored
             q = q / norm

@@ -50,7 +50,9 @@ def inspect_log(
         if target is not None and target.exists():
             raise WriteError(f"{printable(target)} exists; choose another name")
     job = Job("inspect", paths, Path(), config, cameras, rig_file=rig_file)
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+    console = Console(
+        highlight=False, soft_wrap=True, emoji=False, width=None if sys.stdout.isatty() else 160
+    )
     with open_log(paths, config.read, cameras_needed=False) as log:
         facts = None if log.cameras else bare_facts(log)
     if facts is not None:  # readable, so no error; but there is nothing to run on

@@ -1,7 +1,7 @@
 """The vehicle's path: a short window of it while a log streams by, or the whole of it from a finished run.
 
 Both answer alike. A pose is interpolated between its two neighbours where they are at most `max_gap_s`
-apart, and unknown elsewhere; a window that has answered "unknown" at a time refuses poses that would have
+apart and in one fixed frame, and unknown elsewhere; a window that has answered "unknown" at a time refuses poses that would have
 answered otherwise, so what is stored gives the same answers later.
 """
 
@@ -58,7 +58,7 @@ class Trajectory:
             del self._poses[:keep_from]
 
     def pose_at(self, stamp_ns: int) -> EgoPose | None:
-        """The interpolated pose; None where the neighbours are missing or too far apart."""
+        """The interpolated pose; None where the neighbours are missing, too far apart or of two fixed frames."""
         i = bisect_right(self._stamps, stamp_ns)
         if i and self._stamps[i - 1] == stamp_ns:
             return self._poses[i - 1]
@@ -66,7 +66,7 @@ class Trajectory:
             return None
         before, after = self._poses[i - 1], self._poses[i]
         gap = after.stamp_ns - before.stamp_ns
-        if gap > self._max_gap_ns:
+        if gap > self._max_gap_ns or before.frame_id != after.frame_id:
             return None
         fraction = (stamp_ns - before.stamp_ns) / gap
         velocity = before.velocity_mps + fraction * (after.velocity_mps - before.velocity_mps)

@@ -15,7 +15,7 @@ from pathlib import Path
 from perception_batch.errors import ConfigError, LogError, printable
 
 LOG_SUFFIXES = (".bag", ".mcap", ".db3")
-_SPLIT = re.compile(r"^(?P<stem>.+)_\d+$")
+_SPLIT = re.compile(r"^(?P<stem>.+)_(?P<number>[0-9]{1,18})$")
 _MOST_DEPTH = 6
 
 
@@ -85,11 +85,19 @@ def _search(folder: Path, depth: int) -> Iterable[tuple[Path, ...]]:
         match = _SPLIT.match(file.stem)
         splits.setdefault((match["stem"] if match else file.stem, file.suffix), []).append(file)
     for members in splits.values():
-        yield tuple(sorted(members, key=lambda p: (len(p.stem), p.stem)))  # _2 before _10
+        yield tuple(sorted(members, key=_split_number))  # _2 before _10
     if depth:
         for child in entries:
-            if child.is_dir() and not child.is_symlink():
+            if not child.is_dir():
+                continue
+            # A link to a bag is a drive; a link to anything else may lead in a circle.
+            if not child.is_symlink() or (child / "metadata.yaml").is_file():
                 yield from _search(child, depth - 1)
+
+
+def _split_number(path: Path) -> tuple[int, str]:
+    match = _SPLIT.match(path.stem)
+    return (int(match["number"]) if match else -1), path.stem
 
 
 def _name(path: Path, template: str, *, split: bool = False) -> str:
@@ -99,7 +107,7 @@ def _name(path: Path, template: str, *, split: bool = False) -> str:
         stem = match["stem"]
     try:
         name = template.format(stem=stem, parent=path.parent.name)
-    except (KeyError, IndexError, ValueError):
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError):
         raise ConfigError(
             f"--drive-name {printable(template)!r}: only {{stem}} and {{parent}} are known"
         ) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,13 +19,16 @@ _EXECUTION_KEYS = frozenset(
 )
 
 
-def stage_of(key: str) -> Stage:
-    """The first stage that a change of the dotted config `key` redoes."""
+def stage_of(path: Sequence[str]) -> Stage:
+    """The first stage that a change of the setting at `path` redoes; a camera's name may contain dots."""
+    key = ".".join(path)
     if key in _EXECUTION_KEYS:  # the model counts by its hash, not by its path
         return "none"
-    section, _, rest = key.partition(".")
+    section = path[0]
     if section == "cameras":
-        return "fuse" if rest.partition(".")[2].partition(".")[0] in _CAMERA_FUSION_KEYS else "detect"
+        return "fuse" if path[2:] and path[2] in _CAMERA_FUSION_KEYS else "detect"
+    if key == "fuse.base_frame":  # the stored path of the vehicle is that of the base frame
+        return "detect"
     if section in ("fuse", "track", "ontology") or key in ("detect.score", "detect.classes"):
         return "fuse"
     if section in ("render", "write"):
@@ -33,15 +36,15 @@ def stage_of(key: str) -> Stage:
     return "detect"
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted key; `detect.score` by label stays one value."""
-    out: dict[str, Any] = {}
+def flatten(config: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """Nested settings by path; `detect.score` by label stays one value."""
+    out: dict[tuple[str, ...], Any] = {}
     for key, value in config.items():
-        dotted = f"{prefix}{key}"
-        if isinstance(value, Mapping) and dotted != "detect.score":
-            out.update(flatten(value, dotted + "."))
+        path = (*prefix, key)
+        if isinstance(value, Mapping) and path != ("detect", "score"):
+            out.update(flatten(value, path))
         else:
-            out[dotted] = value
+            out[path] = value
     return out
 
 
@@ -84,14 +87,15 @@ def stage_of_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, S
     """The dotted keys in which two settings differ, each with the first stage that it redoes."""
     before, after = flatten(old), flatten(new)
 
-    def value(flat: Mapping[str, Any], key: str) -> Any:
+    def value(flat: Mapping[tuple[str, ...], Any], path: tuple[str, ...]) -> Any:
         """A camera that the config does not name has the defaults."""
-        return flat.get(
-            key, _CAMERA_DEFAULTS.get(key.rsplit(".", 1)[-1]) if key.startswith("cameras.") else None
-        )
+        default = _CAMERA_DEFAULTS.get(path[2]) if path[0] == "cameras" and len(path) == 3 else None
+        return flat.get(path, default)
 
-    changed = sorted(key for key in before.keys() | after.keys() if value(before, key) != value(after, key))
-    return {key: stage_of(key) for key in changed}
+    changed = sorted(
+        path for path in before.keys() | after.keys() if value(before, path) != value(after, path)
+    )
+    return {".".join(path): stage_of(path) for path in changed}
 
 
 def difference(old: Identity, new: Identity) -> Difference:
