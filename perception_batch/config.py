@@ -89,6 +89,7 @@ class ReadConfig(_Section):
     head_mb: Annotated[float, Field(gt=0, le=4096)] = 64.0
     head_s: Annotated[float, Field(gt=0)] = 10.0
     max_image_mpx: Annotated[float, Field(gt=0)] = 64.0
+    max_pose_gap_s: Annotated[float, Field(gt=0)] = 0.5
 
 
 class SyncConfig(_Section):
@@ -166,7 +167,6 @@ class FuseConfig(_Section):
     pitch_sigma_deg: Annotated[float, Field(ge=0)] = 0.5
     ground_sigma_m: Annotated[float, Field(ge=0)] = 0.1
     slope_sigma: Annotated[float, Field(ge=0)] = 0.02
-    max_pose_gap_s: Annotated[float, Field(gt=0)] = 0.5
 
 
 class TrackConfig(_Section):

@@ -53,6 +53,7 @@ from perception_batch.render import USUAL_ASPECT, Mosaic, make_layout, view_aspe
 from perception_batch.runs import Difference, Identity, difference
 from perception_batch.signals import held
 from perception_batch.sync import Synchronizer, SyncPlan
+from perception_batch.trajectory import Trajectory
 from perception_batch.types import EgoPose, FrameRow
 from perception_batch.write import (
     DriveFacts,
@@ -118,6 +119,12 @@ def run_drive(
                 )
             if finished and change.is_empty:
                 return Outcome(job.drive, job.directory, EXIT_OK, "skipped", manifest)
+            base = manifest.calibration.get("base_frame")
+            if finished and base is not None and opened.rig.base_frame not in ("", base):
+                raise WriteError(  # the stored path of the vehicle is that of the base frame
+                    f"{printable(job.directory)} was made in the base frame {printable(base)}, now it is "
+                    f"{printable(opened.rig.base_frame)}; give --overwrite to replace it, or another --out"
+                )
             if finished and redo is not None:
                 return redo(job, opened, manifest, change)
         run = _Run(job, opened, detector, wanted, clock)
@@ -140,12 +147,14 @@ class _Run:
     startup_s: float = 0.0
     fuser: Fuser = field(init=False)
     preparer: Preparer = field(init=False)
+    trajectory: Trajectory = field(init=False)
 
     def execute(self, progress: Progress) -> Outcome:
         """Run the chain and write everything."""
         job, opened = self.job, self.opened
         self.accounts = Accounts.of(opened.selected)
         self.fuser = make_fuser(job.config, opened.rig, self.detector.info.labels)
+        self.trajectory = Trajectory(job.config.read.max_pose_gap_s)
         self.preparer = Preparer(job.config, self.detector.view, self.profile)
         for name, camera in opened.head.cameras.items():
             if (
@@ -201,6 +210,7 @@ class _Run:
             config=config,
             synchronizer=synchronizer,
             rig=opened.rig,
+            trajectory=self.trajectory,
             detector=self.detector,
             fuser=self.fuser,
             draw=None if mosaic is None else mosaic.draw,
@@ -330,7 +340,10 @@ class _Run:
             counts=self.accounts.counts(),
             sync=sync_section(opened.plan, opened.head, self.accounts, job.config),
             calibration=calibration_section(opened.rig, self.fuser),
-            ego={"source": opened.log.ego_source},
+            ego={
+                "source": opened.log.ego_source,
+                "poses_refused": opened.log.ego_dropped + self.trajectory.refused,
+            },
             timing=timing_section(self.profile, wall, self.startup_s, used if done else 0),
             losses=losses_section(opened.log, self.accounts),
         )
@@ -344,7 +357,7 @@ def decode_workers(config: RunConfig) -> int:
 
 def patience_ns(plan: SyncPlan, config: RunConfig) -> int:
     """Log time after a frame's stamp at which no pose for it is expected any more, ns."""
-    return plan.latency_ns + round(config.fuse.max_pose_gap_s * 1e9) + 200_000_000
+    return plan.latency_ns + round(config.read.max_pose_gap_s * 1e9) + 200_000_000
 
 
 def make_fuser(config: RunConfig, rig: Rig, labels: Mapping[int, str]) -> Fuser:

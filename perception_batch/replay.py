@@ -190,6 +190,11 @@ def rig_with_overrides(rig: Rig, config: RunConfig, rig_file: Path | None) -> Ri
         raise CalibrationError(
             ", ".join(file.intrinsics), f"{file.source} fits no camera; these are {', '.join(names)}"
         )
+    if file is not None and file.poses and rig.base_frame and file.base_frame != rig.base_frame:
+        raise ConfigError(
+            f"{file.source} is in the base frame {printable(file.base_frame)}, the run in {printable(rig.base_frame)}; "
+            "use `perception-batch run --rig` with another --out"
+        )
     cameras, uncalibrated = dict(rig.cameras), dict(rig.uncalibrated)
     for name in names:
         old, own = rig.cameras.get(name), config.camera(name)
@@ -234,7 +239,7 @@ def stored_results(
 def _fused(
     directory: Path, config: RunConfig, rig: Rig, fuser: Fuser
 ) -> Iterator[tuple[StoredTimestep, TimestepResult]]:
-    trajectory = Trajectory(config.fuse.max_pose_gap_s)
+    trajectory = Trajectory(config.read.max_pose_gap_s)
     poses: Iterator[EgoPose] = read_ego(directory)
     more = True
     for step in read_stored_timesteps(directory):
@@ -338,7 +343,7 @@ def render_stored(
             opened.log.stream(opened.selected, *opened.span_ns),
             Synchronizer(opened.plan, config.sync, *opened.span_ns),
             rig,
-            Trajectory(config.fuse.max_pose_gap_s),
+            Trajectory(config.read.max_pose_gap_s),
             patience_ns=patience_ns(opened.plan, config),
             limit_bytes=round(config.sync.window_mb * 1e6),
             tail=[],

@@ -128,7 +128,7 @@ class EgoTracker:
             return None
         if velocity is None:
             velocity = np.full(3, np.nan)
-            if last is not None:
+            if last is not None and last.frame_id == fixed:
                 seconds = (stamp_ns - last.stamp_ns) / 1e9
                 moved = pose.translation_m - last.odom_SE3_base.translation_m
                 velocity = pose.rotation.T @ (moved / seconds)

@@ -1,8 +1,8 @@
 """Which drives the paths on a command line mean.
 
-A log file is a drive, and so is a folder with ``metadata.yaml`` or with split files named alike
-(``name_0.mcap``, ``name_1.mcap``). Any other folder is searched for both. A drive is called after its file
-stem or bag folder.
+A log file is a drive, and so is a folder with ``metadata.yaml``, and so are split files together that are named
+as recorders do (``name_0.mcap``, ``name_1.mcap``, from 0 on). Any other folder is searched for these. A
+drive is called after its file stem (without the split's number) or bag folder.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def find_drives(paths: Sequence[Path], *, one_drive: bool = False, template: str
         if not path.exists():
             raise LogError(path, "no such file or folder")
     if one_drive:
-        return [Drive(_name(paths[0], template), tuple(paths))]
+        return [Drive(_name(paths[0], template, split=len(paths) > 1), tuple(paths))]
     drives = [
         Drive(_name(group[0], template, split=len(group) > 1), group) for p in paths for group in _groups(p)
     ]
@@ -80,12 +80,7 @@ def _search(folder: Path, depth: int) -> Iterable[tuple[Path, ...]]:
         return
     entries = sorted(folder.iterdir())
     files = [p for p in entries if p.suffix in LOG_SUFFIXES and p.is_file()]
-    splits: dict[tuple[str, str], list[Path]] = {}
-    for file in files:
-        match = _SPLIT.match(file.stem)
-        splits.setdefault((match["stem"] if match else file.stem, file.suffix), []).append(file)
-    for members in splits.values():
-        yield tuple(sorted(members, key=_split_number))  # _2 before _10
+    yield from _split_sets(files)
     if depth:
         for child in entries:
             if not child.is_dir():
@@ -93,6 +88,24 @@ def _search(folder: Path, depth: int) -> Iterable[tuple[Path, ...]]:
             # A link to a bag is a drive; a link to anything else may lead in a circle.
             if not child.is_symlink() or (child / "metadata.yaml").is_file():
                 yield from _search(child, depth - 1)
+
+
+def _split_sets(files: Sequence[Path]) -> Iterable[tuple[Path, ...]]:
+    """Files named ``name_0``, ``name_1``, ..., as recorders split a drive, are one; others are alone."""
+    numbered: dict[tuple[str, str], list[Path]] = {}
+    for file in files:
+        match = _SPLIT.match(file.stem)
+        numbered.setdefault((match["stem"], file.suffix) if match else (file.stem, file.suffix), []).append(
+            file
+        )
+    for members in numbered.values():
+        members.sort(key=_split_number)
+        numbers = [_SPLIT.match(m.stem) for m in members]
+        texts = [m["number"] if m else "" for m in numbers]
+        if texts[0] == "0" and all(text == str(int(text)) for text in texts):
+            yield tuple(members)
+        else:  # scene_0061 and scene_0103 are two drives
+            yield from ((member,) for member in members)
 
 
 def _split_number(path: Path) -> tuple[int, str]:

@@ -70,9 +70,17 @@ def test_splits_are_one_drive_in_the_order_of_their_numbers(tmp_path: Path, fold
     assert [p.name for p in got[0].paths] == [f"log_{i}.mcap" for i in (0, 1, 2, 10, 11)]
 
 
-def test_splits_with_leading_zeros_count_by_number(tmp_path: Path) -> None:
-    tree(tmp_path, "log_002.bag", "log_10.bag", "log_0001.bag")
-    assert found(tmp_path) == {"log": ["log_0001.bag", "log_002.bag", "log_10.bag"]}
+def test_numbers_that_are_no_splits_are_drives_of_their_own(tmp_path: Path) -> None:
+    """Recorders count splits from 0 without padding; nuScenes' scene-0061 and -0103 are two drives."""
+    tree(tmp_path, "scene_0061.bag", "scene_0103.bag", "run_1.bag", "run_2.bag", "pad_00.bag", "pad_01.bag")
+    names = ["pad_00", "pad_01", "run_1", "run_2", "scene_0061", "scene_0103"]
+    assert found(tmp_path) == {name: [f"{name}.bag"] for name in names}
+
+
+def test_split_files_named_one_by_one_are_one_drive_when_told(tmp_path: Path) -> None:
+    tree(tmp_path, "log_0.bag", "log_1.bag")
+    drives = find_drives([tmp_path / "log_0.bag", tmp_path / "log_1.bag"], one_drive=True)
+    assert [d.name for d in drives] == ["log"]
 
 
 def test_one_numbered_file_keeps_its_name(tmp_path: Path) -> None:
