@@ -11,8 +11,9 @@ Every bar is a bounded queue of `flow`. Without threads the same generators run 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
@@ -229,13 +230,20 @@ class Preparer:
 
 
 def detected(
-    source: Iterator[ReadyShot], detector: Detector, config: RunConfig, origin_ns: int, profile: Profile
+    source: Iterator[ReadyShot],
+    detectors: Sequence[Detector],
+    config: RunConfig,
+    origin_ns: int,
+    profile: Profile,
 ) -> Iterator[tuple[ReadyShot, Detections | None]]:
-    """Boxes of each image, in batches over cameras and timesteps that never cross a segment."""
+    """Boxes of each image, in batches over cameras and timesteps that never cross a segment.
+
+    Several detectors are copies of one; each works on a batch of its own.
+    """
     segment_ns = round(config.runs.segment_s * 1e9)
     stage = profile.stage("detect")
 
-    def detect(batch: list[ReadyShot]) -> list[Detections]:
+    def detect(detector: Detector, batch: list[ReadyShot]) -> list[Detections]:
         views = [ready.view for ready in batch if ready.view is not None]
         keep = [
             config.detect.keep_score if own is None else own
@@ -245,9 +253,10 @@ def detected(
             return detector.detect(np.stack([ready.pixels for ready in batch]), views, keep)
 
     return flow.ordered_batches(
-        detect,
+        [partial(detect, detector) for detector in detectors],
         source,
-        size=detector.info.batch_size,
+        name="detect",
+        size=detectors[0].info.batch_size,
         bucket=lambda ready: None if ready.view is None else ready.view.input_hw,
         barrier=lambda ready: (ready.shot.step.frame_set.stamp_ns - origin_ns) // segment_ns,
     )
@@ -321,7 +330,7 @@ def chain(
     synchronizer: Synchronizer,
     rig: Rig,
     trajectory: Trajectory,
-    detector: Detector,
+    detectors: Sequence[Detector],
     fuser: Fuser,
     preparer: Preparer,
     draw: Draw | None,
@@ -331,7 +340,7 @@ def chain(
     tail: list[EgoPose],
 ) -> Iterator[FusedStep]:
     """The whole chain of one drive, from the log to what the writers take."""
-    profile, batch = threads.profile, detector.info.batch_size
+    profile, batch = threads.profile, detectors[0].info.batch_size * len(detectors)
     queue_bytes = round(config.decode.queue_mb * 1e6)
     grouped = flow.timed(
         steps(
@@ -360,7 +369,7 @@ def chain(
         size_of=lambda item: item.size_bytes,
     )
     found = threads.ahead(
-        detected_steps(detected(ready, detector, config, origin_ns, profile), tiles=draw is not None),
+        detected_steps(detected(ready, detectors, config, origin_ns, profile), tiles=draw is not None),
         "detect",
         depth=2 * batch,
         limit_bytes=queue_bytes,

@@ -12,7 +12,9 @@ from typing import NoReturn
 
 from perception_batch import __version__
 from perception_batch.errors import EXIT_NOTHING, EXIT_USAGE, PerceptionBatchError, printable
+from perception_batch.evaluate import command as evaluate_words
 from perception_batch.signals import Stopped, handled
+from perception_batch.simulate import command as simulate_words
 
 _EXAMPLES = {
     "": "example: perception-batch run drive.bag --out out --model yolo11n.pt",
@@ -41,8 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-v", "--verbose", action="store_true", help="log what happens, to stderr")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, description=text, epilog=_EXAMPLES[name])
+    def command(name: str, text: str, example: str = "") -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text, epilog=example or _EXAMPLES[name])
 
     inspect = command("inspect", "Show what a log holds: cameras, calibration, transforms, losses.")
     inspect.add_argument("log", nargs="+", type=Path, metavar="LOG", help="file, bag folder, or split files")
@@ -92,6 +94,11 @@ def build_parser() -> argparse.ArgumentParser:
     render.add_argument(
         "--log-root", type=Path, metavar="DIR", help="where the log lies now, if it was moved"
     )
+
+    words = "Score a finished run against truth: AP, merges, positions, tracks, synchronisation."
+    evaluate_words.add_arguments(command("evaluate", words, evaluate_words.EXAMPLE))
+    words = "Draw a multi-camera drive with exact truth, and write it as a real log."
+    simulate_words.add_arguments(command("simulate", words, simulate_words.EXAMPLE))
     return parser
 
 
@@ -138,6 +145,10 @@ def _fail(message: object, status: int) -> int:
 
 
 def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
+    if arguments.command == "evaluate":
+        return evaluate_words.run_command(arguments)
+    if arguments.command == "simulate":
+        return simulate_words.run_command(arguments)
     from perception_batch.config import load_config
 
     names = _names(getattr(arguments, "cameras", None))

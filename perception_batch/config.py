@@ -123,6 +123,7 @@ class DetectConfig(_Section):
     image_size: Annotated[int, Field(ge=32, le=8192)] = 640
     tiles: Literal["none"] = "none"
     batch_size: Annotated[int, Field(ge=1, le=4096)] | Auto = "auto"
+    copies: Annotated[int, Field(ge=1, le=64)] | Auto = "auto"
     threads: Annotated[int, Field(ge=1, le=1024)] | Auto = "auto"
     keep_score: Score = 0.05
     score: Score | dict[str, Score] = 0.25

@@ -10,8 +10,8 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -263,37 +263,91 @@ def _ordered_map(
 
 
 def ordered_batches(
-    function: Callable[[list[A]], list[B]],
+    functions: Sequence[Callable[[list[A]], list[B]]],
     items: Iterable[A],
     *,
     size: int,
     bucket: Callable[[A], Hashable | None],
     barrier: Callable[[A], Hashable] = lambda _: None,
     most_pending: int | None = None,
+    name: str = "batch",
 ) -> Generator[tuple[A, B | None], None, None]:
-    """Apply `function` to lists of up to `size` items of one bucket, and give ``(item, result)`` in order.
+    """Apply a function to lists of up to `size` items of one bucket, and give ``(item, result)`` in order.
+
+    With one function it is called in the caller's thread. With several, which must give the same results,
+    each has a batch of its own; none is ever called by two threads at once.
 
     An item whose bucket is None needs no work: its result is None. Lists are short only where the barrier
     changes (a new segment), at the end, or where a rare bucket would hold back more than `most_pending`
     items (default ``8 * size``). How items are grouped depends on their sequence alone, never on timing.
 
     Raises:
-        ValueError: `size` is less than one, or `function` gave another number of results.
+        ValueError: `size` is less than one, there is no function, or one gave another number of results.
     """
     if size < 1:
         raise ValueError(f"a batch holds at least 1 item, got {size}")
-    return _ordered_batches(function, iter(items), size, bucket, barrier, most_pending or 8 * size)
+    if not functions:
+        raise ValueError(f"ordered_batches {name!r}: needs at least one function")
+    return _ordered_batches(
+        _Batches(functions, name), iter(items), size, bucket, barrier, most_pending or 8 * size
+    )
 
 
 @dataclass(slots=True)
 class _Slot(Generic[A, B]):
     item: A
-    done: bool = False
-    result: B | None = None
+    number: int
+    """Position among all items."""
+    needs_no_work: bool
+    batch: Future[list[B]] | None = None
+    """None while it waits for its batch to fill."""
+    row: int = 0
+    """Its place in the batch."""
+
+    def is_ready(self) -> bool:
+        return self.needs_no_work or (self.batch is not None and self.batch.done())
+
+    def result(self) -> B | None:
+        return None if self.batch is None else self.batch.result()[self.row]
+
+
+class _Batches(Generic[A, B]):
+    """Runs batches: at once, or each by whichever function is free."""
+
+    def __init__(self, functions: Sequence[Callable[[list[A]], list[B]]], name: str) -> None:
+        self._name = name
+        self._free: deque[Callable[[list[A]], list[B]]] = deque(functions)
+        self.at_once = len(functions)
+        threads = ThreadPoolExecutor(self.at_once, thread_name_prefix=f"flow-{name}")
+        self._pool = threads if self.at_once > 1 else None
+
+    def submit(self, batch: list[A]) -> Future[list[B]]:
+        if self._pool is not None:
+            return self._pool.submit(self._run, batch)
+        done: Future[list[B]] = Future()
+        done.set_result(self._run(batch))
+        return done
+
+    def _run(self, batch: list[A]) -> list[B]:
+        function = self._free.popleft()  # never empty: the pool has as many threads as there are functions
+        try:
+            results = function(batch)
+        except BaseException as error:
+            _note(error, f"in stage {self._name!r}")
+            raise
+        finally:
+            self._free.append(function)
+        if len(results) != len(batch):
+            raise ValueError(f"a batch of {len(batch)} gave {len(results)} results")
+        return results
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _ordered_batches(
-    function: Callable[[list[A]], list[B]],
+    batches: _Batches[A, B],
     source: Iterator[A],
     size: int,
     bucket: Callable[[A], Hashable | None],
@@ -301,46 +355,46 @@ def _ordered_batches(
     most_pending: int,
 ) -> Generator[tuple[A, B | None], None, None]:
     order: deque[_Slot[A, B]] = deque()
-    open_batches: dict[Hashable, list[_Slot[A, B]]] = {}
+    filling: dict[Hashable, list[_Slot[A, B]]] = {}
+    running: deque[Future[list[B]]] = deque()
     current: Hashable = None
 
     def flush(key: Hashable) -> None:
-        slots = open_batches.pop(key)
-        results = function([slot.item for slot in slots])
-        if len(results) != len(slots):
-            raise ValueError(f"a batch of {len(slots)} gave {len(results)} results")
-        for slot, result in zip(slots, results, strict=True):
-            slot.done, slot.result = True, result
+        slots = filling.pop(key)
+        while len(running) > batches.at_once:  # one more than can run lies ready; no more is taken in
+            wait([running.popleft()])
+        batch = batches.submit([slot.item for slot in slots])
+        running.append(batch)
+        for row, slot in enumerate(slots):
+            slot.batch, slot.row = batch, row
 
-    def drain() -> Iterator[tuple[A, B | None]]:
-        while order and order[0].done:
+    def drain(*, to_the_end: bool = False) -> Iterator[tuple[A, B | None]]:
+        while order and (to_the_end or order[0].is_ready()):
             slot = order.popleft()
-            yield slot.item, slot.result
+            yield slot.item, slot.result()
 
     try:
-        for item in source:
+        for number, item in enumerate(source):
             key, fence = bucket(item), barrier(item)
-            if order and fence != current:
-                for waiting in list(open_batches):
-                    flush(waiting)
-                yield from drain()
+            if number and fence != current:
+                for open_key in list(filling):
+                    flush(open_key)
             current = fence
-            slot: _Slot[A, B] = _Slot(item, done=key is None)
+            slot: _Slot[A, B] = _Slot(item, number, key is None)
             order.append(slot)
             if key is not None:
-                batch = open_batches.setdefault(key, [])
-                batch.append(slot)
-                if len(batch) == size:
+                filling.setdefault(key, []).append(slot)
+                if len(filling[key]) == size:
                     flush(key)
+            for open_key, slots in list(filling.items()):
+                if number - slots[0].number >= most_pending:
+                    flush(open_key)
             yield from drain()
-            while len(order) > most_pending:
-                oldest = order[0]
-                flush(next(k for k, slots in open_batches.items() if slots[0] is oldest))
-                yield from drain()
-        for waiting in list(open_batches):
-            flush(waiting)
-        yield from drain()
+        for open_key in list(filling):
+            flush(open_key)
+        yield from drain(to_the_end=True)
     finally:
+        batches.close()
         _close(source)
 
 

@@ -203,6 +203,8 @@ class _Run:
         write_no_tracks(job.directory)
         tail: list[EgoPose] = []
         synchronizer = Synchronizer(opened.plan, config.sync, *opened.span_ns)
+        copies = self.detector.info.copies if job.threads else 1
+        detectors = [self.detector, *(self.detector.copy() for _ in range(copies - 1))]
         source = chain(
             opened.log,
             opened.selected,
@@ -211,7 +213,7 @@ class _Run:
             synchronizer=synchronizer,
             rig=opened.rig,
             trajectory=self.trajectory,
-            detector=self.detector,
+            detectors=detectors,
             fuser=self.fuser,
             draw=None if mosaic is None else mosaic.draw,
             preparer=self.preparer,
@@ -222,6 +224,8 @@ class _Run:
         )
         write_stage, encode_stage = self.profile.stage("write"), self.profile.stage("encode")
         with ExitStack() as stack:
+            for detector in detectors[1:]:
+                stack.callback(detector.close)
             frames = stack.enter_context(FramesWriter(job.directory, facts))
             ego = stack.enter_context(EgoWriter(job.directory, facts))
             results = stack.enter_context(WriterGroup(result_writers(job.directory, facts, config)))

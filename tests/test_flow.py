@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -134,10 +134,11 @@ def test_waits_are_recorded() -> None:
     size=st.integers(1, 7),
     segment=st.integers(1, 25),
     most_pending=st.integers(1, 30),
+    workers=st.integers(1, 3),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_ordered_batches_returns_each_result_to_its_item(
-    keys: list[str | None], size: int, segment: int, most_pending: int
+    keys: list[str | None], size: int, segment: int, most_pending: int, workers: int
 ) -> None:
     seen: list[list[tuple[int, str | None]]] = []
 
@@ -145,9 +146,26 @@ def test_ordered_batches_returns_each_result_to_its_item(
         seen.append(batch)
         return [i * 10 for i, _ in batch]
 
+    def grouping(functions: int) -> set[tuple[int, ...]]:
+        seen.clear()
+        list(
+            ordered_batches(
+                [detect] * functions,
+                enumerate(keys),
+                size=size,
+                bucket=lambda item: item[1],
+                barrier=lambda item: item[0] // segment,
+                most_pending=most_pending,
+            )
+        )
+        return {tuple(i for i, _ in batch) for batch in seen}
+
+    assert grouping(workers) == grouping(1), "how items are grouped must not depend on timing"
+    seen.clear()
+
     out = list(
         ordered_batches(
-            detect,
+            [detect] * workers,
             enumerate(keys),
             size=size,
             bucket=lambda item: item[1],
@@ -165,7 +183,48 @@ def test_ordered_batches_returns_each_result_to_its_item(
 
 def test_ordered_batches_refuses_a_wrong_number_of_results() -> None:
     with pytest.raises(ValueError, match="a batch of 2 gave 1 results"):
-        list(ordered_batches(lambda b: [1], [1, 2], size=2, bucket=lambda _: 0))
+        list(ordered_batches([lambda b: [1]], [1, 2], size=2, bucket=lambda _: 0))
+
+
+def test_each_function_is_called_by_one_thread_at_a_time_and_all_work_at_once() -> None:
+    busy = [0, 0, 0]
+    most = [0]
+
+    def function(k: int) -> Callable[[list[int]], list[int]]:
+        def work(batch: list[int]) -> list[int]:
+            busy[k] += 1
+            assert busy[k] == 1
+            most[0] = max(most[0], sum(busy))
+            time.sleep(0.01)
+            busy[k] -= 1
+            return batch
+
+        return work
+
+    functions = [function(k) for k in range(3)]
+    out = list(ordered_batches(functions, range(60), size=4, bucket=lambda _: 0))
+    assert [r for _, r in out] == list(range(60))
+    assert most[0] == 3
+    assert not _flow_threads()
+
+
+@pytest.mark.parametrize("fail_at", [0, 7, 19])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_failing_batch_ends_the_stream_after_those_before_it(fail_at: int, workers: int) -> None:
+    def work(batch: list[int]) -> list[int]:
+        if fail_at in batch:
+            raise OSError("no memory")
+        return batch
+
+    source = Source(20)
+    got: list[int] = []
+    with pytest.raises(OSError, match="no memory") as caught:
+        for item, _ in ordered_batches([work] * workers, source, size=4, bucket=lambda _: 0, name="detect"):
+            got.append(item)
+    assert got == list(range(fail_at // 4 * 4))
+    assert caught.value.__notes__ == ["in stage 'detect'"]
+    assert source.closed
+    assert not _flow_threads()
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,8 @@ class DetectorInfo:
     """Images in one call of `detect`, at most; shorter batches are padded to it."""
     threads: int
     """CPU threads of the network; 0 where it runs on another device."""
+    copies: int = 1
+    """How many copies (`Detector.copy`) the device is best used with, this one counted."""
 
 
 class Detector(Protocol):
@@ -89,6 +91,9 @@ class Detector(Protocol):
         Raises:
             ModelError: the network gave something else than boxes, or its device has no memory left.
         """
+
+    def copy(self) -> Detector:
+        """Another detector with the same results, which another thread may use at the same time."""
 
     def close(self) -> None:
         """Free the device."""

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,12 @@ logger = logging.getLogger(__name__)
 # out of the caches, on CUDA 32 images fill the device for all but the largest models.
 AUTO_BATCH_CPU = 8
 AUTO_BATCH_CUDA = 32
+# A CPU works a batch in parts of this many images: more fall out of the caches and need more memory, and parts
+# of one shape give the same bits whatever the batch size.
+CPU_PART = 4
+# Copies of the network on a CPU, each with threads of its own: threads of one copy wait for each other at every
+# layer, and for whatever else runs on their cores (decoding, encoding); copies wait for nothing.
+MOST_COPIES_CPU = 8
 
 
 class TorchDetector:
@@ -47,7 +54,7 @@ class TorchDetector:
         self._settings = settings
         self._device = torch.device(info.device)
         self._dtype = torch.float16 if info.precision == "fp16" else torch.float32
-        self._chunk = info.batch_size
+        self._chunk = info.batch_size if self._device.type != "cpu" else min(info.batch_size, CPU_PART)
         self._staging: torch.Tensor | None = None
 
     @classmethod
@@ -70,7 +77,12 @@ class TorchDetector:
         head, form = _read_head(model, path)
         labels = _read_labels(model, path)
         on_cpu = device.type == "cpu"
-        threads = _usable_cores() if settings.threads == "auto" else settings.threads
+        copies = (
+            (min(_usable_cores(), MOST_COPIES_CPU) if settings.copies == "auto" else settings.copies)
+            if on_cpu
+            else 1
+        )
+        threads = max(1, _usable_cores() // copies) if settings.threads == "auto" else settings.threads
         batch_size = settings.batch_size
         if batch_size == "auto":
             batch_size = AUTO_BATCH_CPU if on_cpu else AUTO_BATCH_CUDA
@@ -86,6 +98,7 @@ class TorchDetector:
             task="detect",
             batch_size=batch_size,
             threads=threads if on_cpu else 0,
+            copies=copies,
         )
         if form == "end2end":
             head.max_det = settings.max_detections
@@ -146,6 +159,12 @@ class TorchDetector:
             else:
                 rows.extend(found)
         return [postprocess.to_detections(row, view) for row, view in zip(rows, views, strict=True)]
+
+    def copy(self) -> TorchDetector:
+        """The same network once more, for another thread; see `Detector`."""
+        if self._network is None:
+            raise ValueError("the detector is closed")
+        return TorchDetector(deepcopy(self._network), self._form, self._info, self._settings)
 
     def close(self) -> None:
         """Free the device; the detector cannot be used after."""

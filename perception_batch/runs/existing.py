@@ -15,7 +15,14 @@ Stage = Literal["detect", "fuse", "render", "write", "none"]
 _CAMERA_FUSION_KEYS = frozenset({"mask", "score", "classes", "max_range_m", "intrinsics", "base_SE3_camera"})
 # Keys that change neither results nor pictures.
 _EXECUTION_KEYS = frozenset(
-    {"decode.workers", "decode.queue_mb", "runs.loss_limit_percent", "detect.sha256", "detect.model"}
+    {
+        "decode.workers",
+        "detect.copies",
+        "decode.queue_mb",
+        "runs.loss_limit_percent",
+        "detect.sha256",
+        "detect.model",
+    }
 )
 
 
