@@ -12,7 +12,8 @@ own turn, so that a machine that is slow for a while is slow for both.
     steady     plain: without imports, loading and the first timestep with its warm-up;
                ours: without imports, opening the log and loading, but with the first batch and its warm-up
     CPU ms     CPU time of the process an image, all cores and start-up together: hardly depends on what else runs
-    peak MB    the most memory (RSS) the process held, 10^6 bytes; of its children, if any, the largest alone
+    peak MB    the most memory (RSS) that the process held, 10^6 bytes; neither program has others working for it
+    others     cores that other processes kept busy meanwhile (where /proc tells); far from 0 the figures mean little
     ratio      ours / plain of the same turn, by images/s
 
 Shown is the median over the turns, and in brackets the least and the most.
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import statistics
@@ -39,6 +41,24 @@ from loop_recording import Looped, loop_recording
 
 # Ultralytics asks name servers at import and writes its settings into the home folder; neither is to be measured.
 QUIET = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
+# How late the end of a process may be seen, and how old its last known peak of memory may be.
+POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What a command used, and what it said."""
+
+    wall_s: float
+    """From its start to its exit."""
+    cpu_s: float
+    """User and system time."""
+    peak_mb: float
+    """Largest resident memory, 10^6 bytes."""
+    other_cores: float
+    """Cores that other processes kept busy meanwhile; NaN where the system does not tell."""
+    last_line: str
+    """Of its standard output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +83,37 @@ class Measured:
     """User and system time."""
     peak_mb: float
     """Largest resident memory, 10^6 bytes."""
+    other_cores: float
+    """Cores that other processes kept busy meanwhile; NaN where the system does not tell."""
     timing: dict[str, Any]
     """Ours: `timing` of ``run.json``."""
+
+    @classmethod
+    def of(
+        cls,
+        used: Process,
+        program: str,
+        batch_size: str,
+        turn: int,
+        images: int,
+        steady_images: int,
+        steady_s: float,
+        timing: dict[str, Any],
+    ) -> Measured:
+        """What a process used, and what it says of itself."""
+        return cls(
+            program,
+            batch_size,
+            turn,
+            images,
+            used.wall_s,
+            steady_images,
+            steady_s,
+            used.cpu_s,
+            used.peak_mb,
+            used.other_cores,
+            timing,
+        )
 
     @property
     def images_per_s(self) -> float:
@@ -77,32 +126,62 @@ class Measured:
         return self.steady_images / self.steady_s if self.steady_images and self.steady_s > 0 else 0.0
 
 
-def measure(command: Sequence[str], folder: Path) -> tuple[float, float, float, str]:
-    """Run a command; its wall seconds, CPU seconds, peak MB and last line of output.
+def measure(command: Sequence[str], folder: Path) -> Process:
+    """Run a command and wait for it; `folder` takes its output.
 
     Raises:
         RuntimeError: it failed.
     """
     env = {**os.environ, **QUIET, "YOLO_CONFIG_DIR": str(folder)}
     with (folder / "stdout").open("w+b") as out, (folder / "stderr").open("w+b") as err:
-        start = time.perf_counter()
+        start, busy_s = time.perf_counter(), machine_busy_s()
         process = subprocess.Popen(command, stdout=out, stderr=err, env=env)
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            peak_bytes = 0
+            while True:
+                peak_bytes = peak_memory_bytes(process.pid) or peak_bytes
+                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+                if pid:
+                    break
+                time.sleep(POLL_S)
         except BaseException:
             process.kill()
             process.wait()
             raise
-        wall_s = time.perf_counter() - start
+        wall_s, busy_s = time.perf_counter() - start, machine_busy_s() - busy_s
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         err.seek(0)
         lines, complaint = out.read().decode().splitlines(), err.read().decode()
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {complaint[-2000:]}")
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss: getrusage(2)
-    peak_mb = usage.ru_maxrss * unit / 1e6
-    return wall_s, usage.ru_utime + usage.ru_stime, peak_mb, lines[-1] if lines else ""
+    # Second choice, because `ru_maxrss` is never less than what the parent held at the start: getrusage(2).
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak_mb = (peak_bytes or usage.ru_maxrss * unit) / 1e6
+    cpu_s = usage.ru_utime + usage.ru_stime
+    others = max(busy_s - cpu_s, 0.0) / wall_s
+    return Process(wall_s, cpu_s, peak_mb, others, lines[-1] if lines else "")
+
+
+def peak_memory_bytes(pid: int) -> int:
+    """The most resident memory that a process has held so far; 0 where /proc does not tell."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024  # proc(5)
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+def machine_busy_s() -> float:
+    """Seconds that all cores together have worked since the machine started; NaN where /proc does not tell."""
+    try:
+        words = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
+        user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, words[1:9])  # proc(5)
+    except (OSError, ValueError):
+        return math.nan
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def measure_plain(looped: Looped, model: str, turn: int, *, video: bool) -> Measured:
@@ -112,20 +191,9 @@ def measure_plain(looped: Looped, model: str, turn: int, *, video: bool) -> Meas
         command = [sys.executable, str(script), str(looped.path), "--model", model, "--out", name]
         command += ["--rate-hz", str(1e9 / looped.period_ns)]
         command += [] if video else ["--no-video"]
-        wall_s, cpu_s, peak_mb, line = measure(command, Path(name))
-    said = json.loads(line)
-    return Measured(
-        "plain",
-        "",
-        turn,
-        said["images"],
-        wall_s,
-        said["steady_images"],
-        said["steady_s"],
-        cpu_s,
-        peak_mb,
-        {},
-    )
+        used = measure(command, Path(name))
+    said = json.loads(used.last_line)
+    return Measured.of(used, "plain", "", turn, said["images"], said["steady_images"], said["steady_s"], {})
 
 
 def measure_ours(
@@ -139,13 +207,11 @@ def measure_ours(
         for setting in (f"detect.batch_size={batch_size}", *settings):
             command += ["--set", setting]
         command += [] if video else ["--no-video"]
-        wall_s, cpu_s, peak_mb, _ = measure(command, folder)
+        used = measure(command, folder)
         manifest = json.loads(next((folder / "out").glob("*/run.json")).read_text())
         steady_s = json.loads((folder / "steady.json").read_text())
     images = manifest["counts"]["frames_used"]
-    return Measured(
-        "ours", batch_size, turn, images, wall_s, images, steady_s, cpu_s, peak_mb, manifest["timing"]
-    )
+    return Measured.of(used, "ours", batch_size, turn, images, images, steady_s, manifest["timing"])
 
 
 def as_command(report: Path, argv: list[str]) -> int:
@@ -173,7 +239,7 @@ def table(rows: Sequence[Measured]) -> list[str]:
     """A line for each program and batch size, under a header."""
     plain = {row.turn: row for row in rows if row.program == "plain"}
     out = [
-        f"{'':<10} {'images/s':>18} {'steady':>18} {'CPU ms':>16} {'peak MB':>8}  {'ratio':<18} {'steady ratio':<18}"
+        f"{'':<10} {'images/s':>18} {'steady':>18} {'CPU ms':>16} {'peak MB':>8} {'others':>6}  {'ratio':<18} {'steady ratio':<18}"
     ]
     for key in dict.fromkeys((row.program, row.batch_size) for row in rows):
         own = [row for row in rows if (row.program, row.batch_size) == key]
@@ -181,7 +247,8 @@ def table(rows: Sequence[Measured]) -> list[str]:
         line += f"{spread([row.images_per_s for row in own]):>18} "
         line += f"{spread([row.steady_images_per_s for row in own]):>18} "
         line += f"{spread([1e3 * row.cpu_s / row.images for row in own], 0):>16} "
-        line += f"{max(row.peak_mb for row in own):>8.0f}"
+        line += f"{max(row.peak_mb for row in own):>8.0f} "
+        line += f"{statistics.median(row.other_cores for row in own):>6.2f}"
         if key[0] == "ours":
             line += f"  {spread([row.images_per_s / plain[row.turn].images_per_s for row in own], 2):<18}"
             steady = [

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import bisect
+import contextlib
 import dataclasses
+import itertools
 import statistics
 import sys
 from dataclasses import dataclass
@@ -59,7 +61,7 @@ def loop_recording(recording: Path, folder: Path, images: int) -> Looped:
     """Write at least `images` images, in whole timesteps.
 
     Raises:
-        ValueError: the recording has no CompressedImage.
+        ValueError: the recording is no log, or has no CompressedImage.
     """
     from rosbags.rosbag2 import StoragePlugin, Writer
     from rosbags.typesys import Stores, get_typestore
@@ -97,7 +99,7 @@ def loop_recording(recording: Path, folder: Path, images: int) -> Looped:
 
 def choose_period_ns(steps_ns: list[int]) -> int:
     """The median gap of the timesteps; 100 ms where there are less than three or a gap is 20 % off."""
-    gaps = [b - a for a, b in zip(steps_ns, steps_ns[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(steps_ns)]
     if len(gaps) < 2:
         return USUAL_PERIOD_NS
     median = round(statistics.median(gaps))
@@ -106,7 +108,7 @@ def choose_period_ns(steps_ns: list[int]) -> int:
 
 def _by_timestep(steps_ns: list[int], moving: list[Recorded]) -> list[list[Recorded]]:
     """The messages of each timestep: from a little before it to a little before the next."""
-    gaps = [b - a for a, b in zip(steps_ns, steps_ns[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(steps_ns)]
     early_ns = min([*gaps, USUAL_PERIOD_NS]) // 10
     longest_ns = max([*gaps, USUAL_PERIOD_NS])
     parts: list[list[Recorded]] = [[] for _ in steps_ns]
@@ -121,11 +123,16 @@ def _by_timestep(steps_ns: list[int], moving: list[Recorded]) -> list[list[Recor
 
 def _read(recording: Path, store: Any) -> tuple[list[Recorded], list[Recorded]]:
     """Static transforms, and everything else that is kept."""
-    from rosbags.highlevel import AnyReader
+    from rosbags.highlevel import AnyReader, AnyReaderError
 
     static: list[Recorded] = []
     moving: list[Recorded] = []
-    with AnyReader([recording], default_typestore=store) as reader:
+    try:
+        reader = AnyReader([recording], default_typestore=store)
+        reader.open()
+    except (AnyReaderError, OSError) as error:
+        raise ValueError(f"{recording} is no log that can be read: {error}") from None
+    with contextlib.closing(reader):
         kept = [c for c in reader.connections if c.msgtype in (IMAGE, *MOVING)]
         if not kept:
             return [], []
