@@ -36,6 +36,9 @@ class Mesh:
     """(F, 3) RGB before light."""
     two_sided: bool = False
     """Draw faces that are seen from behind too (leaves, signs, the ground)."""
+    shines: npt.NDArray[np.bool_] | None = None
+    """(F,) faces that give light themselves where `Light.is_night` (lamps, lit windows), traffic lights always;
+    None: no face does."""
 
     def __post_init__(self) -> None:
         if self.vertices_m.ndim != 2 or self.vertices_m.shape[1] != 3:
@@ -44,6 +47,8 @@ class Mesh:
             raise ValueError(
                 f"expected faces (F, 4) and colors (F, 3), got {self.faces.shape}, {self.colors.shape}"
             )
+        if self.shines is not None and self.shines.shape != (len(self.faces),):
+            raise ValueError(f"expected shines ({len(self.faces)},), got {self.shines.shape}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,8 +136,8 @@ class Drawing:
     visible_px: Mapping[int, tuple[float, float, float, float]]
     """By object id: box of its visible pixels, left, top, right, bottom; only objects with a visible pixel."""
     amodal_px: Mapping[int, tuple[float, float, float, float]]
-    """By object id: box of its whole mesh as the lens shows it, clipped to the image; only objects that would have
-    a pixel if nothing stood before them."""
+    """By object id: box of what of its whole mesh, as the lens shows it, falls into the image; only objects that
+    would have a pixel if nothing stood before them."""
     visible_fraction: Mapping[int, float]
     """By object id: visible pixels over the pixels that it would have if nothing stood before it."""
     truncation: Mapping[int, float]

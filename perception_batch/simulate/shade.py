@@ -1,0 +1,171 @@
+"""Light on faces: sun and sky on flat faces, fading into the haze, shadows on the ground."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from perception_batch.geometry import SE3
+from perception_batch.simulate.gather import Seen
+from perception_batch.simulate.lens import Lens
+from perception_batch.simulate.scene import Light
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+_LONGEST_SHADOW = 4.0
+"""Shadows reach at most this many times a body's height, however low the sun stands."""
+_TOWN, _TOWN_COLOR = 1.75, np.array([1.08, 0.97, 0.86])
+"""How much a town's lamps add to the ambient light of the night, and their tint."""
+_POOL_M = (8.5, 5.5, 3.0)
+"""Radii of the circles of light below a street lamp, each a step brighter."""
+_REACH_M = 70.0
+"""Bodies farther than this cast no shadow; it would be a few pixels high."""
+_LEAST_FILL = 0.08
+"""Bodies that fill less of their box cast no shadow: that of their box would be far too large."""
+_HALF = 2
+"""Shadows are filled in a picture of half the size: it softens them and costs a quarter."""
+
+
+def sun_color(light: Light) -> FloatArray:
+    """(3,) tint of the direct light: white when high, warm when low, cold at night."""
+    if light.is_night:
+        return np.array([0.75, 0.85, 1.1])
+    low = float(np.clip(1 - light.sun_odom[2] / 0.45, 0, 1))
+    return np.array([1.03, 1.0 - 0.14 * low, 0.95 - 0.33 * low])
+
+
+def sky_color(light: Light) -> FloatArray:
+    """(3,) tint of the light from everywhere: a little of the sky's own colour."""
+    sky = np.array(light.sky_top, np.float64) * 0.5 + np.array(light.sky_horizon, np.float64) * 0.5
+    tint: FloatArray = 0.65 + 0.35 * sky / max(float(sky.mean()), 1.0)
+    return tint
+
+
+def lit(
+    color: FloatArray, normal_odom: FloatArray, shines: BoolArray, leaf: BoolArray, light: Light
+) -> FloatArray:
+    """(F, 3) colours of faces with (F, 3) normals: Lambert's law for the sun, more sky on what looks up."""
+    sun = normal_odom @ light.sun_odom
+    sun = np.where(leaf, 0.35 + 0.5 * np.abs(sun), np.maximum(sun, 0.0))
+    up = 0.78 + 0.22 * normal_odom[:, 2]
+    # By night a town's own lamps light it from everywhere; flat faces show it as a warm, brighter ambient.
+    around = light.ambient * (_TOWN * _TOWN_COLOR if light.is_night else sky_color(light))
+    out = color * (around * up[:, None] + light.direct * sun[:, None] * sun_color(light))
+    if shines.any():
+        glow = color[shines]
+        out[shines] = np.maximum(out[shines], glow * 0.97)
+    return out
+
+
+def hazed(color: FloatArray, away_m: FloatArray, shines: BoolArray, light: Light) -> FloatArray:
+    """(F, 3) colours seen through `away_m` of air; lamps pierce it."""
+    keep = np.exp(-away_m / light.haze_m)
+    keep = np.where(shines & light.is_night, np.sqrt(keep), keep)[:, None]
+    faded: FloatArray = color * keep + np.array(light.sky_horizon, np.float64) * (1 - keep)
+    return faded
+
+
+def shadows(
+    seen: Seen, light: Light, odom_SE3_camera: SE3, lens: Lens, below_m: FloatArray
+) -> tuple[npt.NDArray[np.uint8], tuple[int, int]] | None:
+    """Shadow mask at half size, 255 where it is darkest, and its first and last row; None where none falls.
+
+    `below_m` is a point of the ground below the vehicle, in the optical frame. Each standing body's box casts one on the plane of its own foot; a soft dark patch lies below every thing.
+    """
+    away = np.linalg.norm(seen.center, axis=1) - np.linalg.norm(seen.half, axis=1)
+    camera_SE3_odom = odom_SE3_camera.inverse()
+    up = camera_SE3_odom.rotation[:, 2]
+    # The own vehicle stands on the ground; what has its foot far above any slope from there hangs in the air.
+    lift = (seen.center - seen.axes[:, 2] * seen.half[:, 2:] - below_m) @ up
+    hangs = lift > 1.5 + 0.08 * np.linalg.norm(seen.center, axis=1)
+    standing = np.flatnonzero(~seen.is_ground & (away < _REACH_M) & (seen.fill > _LEAST_FILL) & ~hangs)
+    if not len(standing):
+        return None
+    sun = camera_SE3_odom.rotation @ light.sun_odom
+    mask = np.zeros((lens.intrinsics.height_px // _HALF, lens.intrinsics.width_px // _HALF), np.uint8)
+    # The third axis of a box is the one that points up, or nearly.
+    axes, half, center = seen.axes[standing], seen.half[standing], seen.center[standing]
+    foot = center - axes[:, 2] * (half[:, 2:3] - 0.03)
+    is_thing = seen.object_id[standing] > 0
+    sides = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]], np.float64)
+
+    def quads(at: FloatArray, grow: FloatArray) -> FloatArray:
+        reach = half[:, :2] + grow[:, None]
+        steps: FloatArray = (sides[None] * reach[:, None])[:, :, 0, None] * axes[:, None, 0]
+        steps = steps + (sides[None] * reach[:, None])[:, :, 1, None] * axes[:, None, 1]
+        corners: FloatArray = at[:, None] + steps
+        return corners
+
+    sun_up = float(sun @ up)
+    if sun_up > 0.03 and light.direct > 0.05 and not light.is_night:
+        along = sun / sun_up - up  # how far a shadow moves for a metre of height, backwards
+        length = float(np.linalg.norm(along))
+        along *= min(1.0, _LONGEST_SHADOW / max(length, 1e-9))
+        shift = -along[None] * (2 * half[:, 2:3])
+        bottom, top = quads(foot, np.zeros(len(foot))), quads(foot + shift, np.zeros(len(foot)))
+        # A box's shadow is its foot, its roof's, and what the edges between them sweep.
+        # Of those edges, the two that lie farthest to the sides bound it.
+        across = np.cross(along, up)
+        off = bottom @ across
+        rows = np.arange(len(foot))
+        left, right = off.argmin(axis=1), off.argmax(axis=1)
+        swept = np.stack([bottom[rows, left], bottom[rows, right], top[rows, right], top[rows, left]], axis=1)
+        strength = int(np.clip(150 * light.direct / max(light.direct + light.ambient, 1e-6), 40, 150))
+        cast = np.concatenate([bottom, top, swept])
+        _fill(mask, cast, strength, lens)
+    things = np.flatnonzero(is_thing)
+    if len(things):
+        contact = quads(foot, np.full(len(foot), 0.12))[things]
+        _fill(mask, contact, 120 if light.is_night else 165, lens, keep_darker=True)
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not len(rows):
+        return None
+    return cv2.blur(mask, (3, 3)), (int(rows[0]), int(rows[-1]) + 1)
+
+
+def lamp_pools(
+    seen: Seen, light: Light, odom_SE3_camera: SE3, lens: Lens, below_m: FloatArray
+) -> npt.NDArray[np.uint8] | None:
+    """(H / 2, W / 2) light of street lamps on the ground below them, 255 where it is brightest; None by day."""
+    if not light.is_night:
+        return None
+    lamps = np.flatnonzero(seen.shines & (seen.normal_odom[:, 2] < -0.7) & (seen.object_id[seen.body] == 0))
+    up = odom_SE3_camera.inverse().rotation[:, 2]
+    height = (seen.middle[lamps] - below_m) @ up
+    near = (height > 2.5) & (np.linalg.norm(seen.middle[lamps], axis=1) < _REACH_M)
+    lamps, height = lamps[near], height[near]
+    if not len(lamps):
+        return None
+    foot = seen.middle[lamps] - height[:, None] * up
+    side = np.cross(up, [0.0, 0.0, 1.0]) if abs(up[2]) < 0.9 else np.array([1.0, 0.0, 0.0])
+    side /= np.linalg.norm(side)
+    ahead = np.cross(side, up)
+    turn = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    mask = np.zeros((lens.intrinsics.height_px // _HALF, lens.intrinsics.width_px // _HALF), np.uint8)
+    for step, radius in enumerate(_POOL_M):
+        ring = radius * (np.cos(turn)[:, None] * side + np.sin(turn)[:, None] * ahead)
+        # Quads from the middle: 0-1-2, 2-3-4, and so on around.
+        for k in range(0, len(turn), 2):
+            a, b, c = ring[k], ring[k + 1], ring[(k + 2) % len(turn)]
+            quads = np.stack([foot, foot + a, foot + b, foot + c], axis=1)
+            _fill(mask, quads, 70 + 55 * step, lens)
+    return np.asarray(cv2.GaussianBlur(mask, (0, 0), 5.0), np.uint8)
+
+
+def _fill(
+    mask: npt.NDArray[np.uint8], quads: FloatArray, value: int, lens: Lens, *, keep_darker: bool = False
+) -> None:
+    shown, convex = lens.show(lens.clip(quads, np.full(len(quads), 4, np.int64)))
+    points = np.round(((shown.points + 0.5) / _HALF - 0.5) * 16).clip(-300000, 300000).astype(np.int32)
+    layer = np.zeros_like(mask) if keep_darker else mask
+    for start, count, is_convex in zip(
+        shown.start.tolist(), shown.count.tolist(), convex.tolist(), strict=True
+    ):
+        if is_convex:
+            cv2.fillConvexPoly(layer, points[start : start + count], value, cv2.LINE_8, 4)
+        else:
+            cv2.fillPoly(layer, [points[start : start + count]], value, cv2.LINE_8, 4)
+    if keep_darker:
+        np.maximum(mask, cv2.blur(layer, (5, 3)), out=mask)
