@@ -289,10 +289,11 @@ def _print(facts: dict[str, Any], console: Console) -> None:
         table.add_row(*(Text(printable(cell)) for cell in (*cells, calibration)))
     console.print(table)
     for name, camera in facts["cameras"].items():
-        if camera["alternates"]:
-            console.print(
-                f"  {printable(name)}: also {', '.join(map(printable, camera['alternates']))}", markup=False
-            )
+        also = ", ".join(map(printable, camera["alternates"]))
+        console.print(
+            f"  {printable(name)}: {printable(camera['topic'])}" + (f"; also {also}" if also else ""),
+            markup=False,
+        )
     console.print(
         f"base frame {printable(facts['base_frame'] or 'none')}; ego motion from {printable(facts['ego_source'] or 'none')}",
         markup=False,
