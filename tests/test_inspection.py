@@ -174,7 +174,7 @@ def test_people_read_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     cameras = [CameraSpec("a"), CameraSpec("a2", topic="/a/image_raw", encoding="rgb8"), CameraSpec("b")]
     out = shown(capsys, write_log(tmp_path, cameras=cameras, frames=10))
     assert "10.00 Hz" in out
-    assert "a: also /a/image_raw" in out
+    assert "a: /a/image_raw/compressed; also /a/image_raw" in out
     assert "10 timesteps, 0 incomplete" in out
     assert "matched within" in out
 
