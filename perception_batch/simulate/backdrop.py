@@ -29,6 +29,10 @@ _CLOUD_SCALE = 95.0
 """Cloud pixels per unit of the plane on which clouds lie."""
 _HEIGHTS, _GLOWS = 1024, 8192
 """Steps of the tables of the sky's colours."""
+_BEAM_GAIN = 3.2
+"""How much brighter than by night alone the ground is where the own headlamps shine brightest."""
+_POOL_GAIN = 1.9
+"""The same below a street lamp."""
 _BEAM_REACH_M = 16.0
 """Distance at which the own headlamps have lost half their light."""
 
@@ -43,8 +47,8 @@ class _GroundLight:
     """(H, W, 3) share of the ground's colour that is left, 255 = all."""
     add: Image
     """(H, W, 3) colour of the air before it."""
-    beam: Float32Array | None
-    """(H, W, 3) gain by the own headlamps, at night."""
+    beam: Image | None
+    """(H, W, 3) light of the own headlamps at night, 255 at its brightest."""
     first: int
     """Row in which the ground begins."""
 
@@ -125,16 +129,19 @@ class Backdrop:
 
     def light_ground(self, image: Image, light: Light) -> None:
         """Fade the ground into the air with distance and, at night, let the own headlamps fall on it."""
-        ground = self._ground
-        if ground is None or ground.light is not light:
-            ground = self._ground = self._ground_light(light)
+        ground = self._light_on_ground(light)
         part = image[ground.first :]
         if not len(part):
             return
         if ground.beam is not None:
-            cv2.multiply(part, ground.beam[ground.first :], dst=part, dtype=cv2.CV_8U)
+            cv2.add(part, cv2.multiply(part, ground.beam[ground.first :], scale=_BEAM_GAIN / 255), dst=part)
         cv2.multiply(part, ground.keep[ground.first :], dst=part, scale=1 / 255)
         cv2.add(part, ground.add[ground.first :], dst=part)
+
+    def _light_on_ground(self, light: Light) -> _GroundLight:
+        if self._ground is None or self._ground.light is not light:
+            self._ground = self._ground_light(light)
+        return self._ground
 
     def _ground_light(self, light: Light) -> _GroundLight:
         keep = np.exp(-np.minimum(self._ground_m, 1e6) / light.haze_m)
@@ -145,8 +152,9 @@ class Backdrop:
         if light.is_night:
             points = self._rays_base * np.where(above, 0.0, self._ground_m)[..., None]
             points = points + self._base_SE3_camera.translation_m
-            gain = 1 + 3.2 * np.where(above, 0.0, _beam(points.reshape(-1, 3)).reshape(above.shape))
-            beam = self._resized(np.repeat(gain[..., None], 3, axis=2).astype(np.float32))
+            light_there = np.where(above, 0.0, _beam(points.reshape(-1, 3)).reshape(above.shape))
+            full = self._resized(np.repeat(light_there[..., None] * 255, 3, axis=2).astype(np.float32))
+            beam = np.clip(np.round(full), 0, 255).astype(np.uint8)
         return _GroundLight(
             light,
             np.round(self._resized(np.repeat(keep[..., None] * 255, 3, axis=2).astype(np.float32))).astype(
@@ -184,14 +192,16 @@ class Backdrop:
         part = image[top:bottom]
         cv2.multiply(part, cv2.merge([left, left, left]), dst=part, scale=1 / 255)
 
-    @staticmethod
-    def lighten(image: Image, pools: npt.NDArray[np.uint8] | None) -> None:
-        """Add to the picture its own colours where lamps shine on it."""
+    def lighten(self, image: Image, pools: npt.NDArray[np.uint8] | None, light: Light) -> None:
+        """Add to the picture its own colours where lamps shine on it, less where the own headlamps will do so."""
         if pools is None:
             return
         full = cv2.resize(pools, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
+        beam = self._light_on_ground(light).beam
+        if beam is not None:
+            full = cv2.subtract(full, np.ascontiguousarray(beam[..., 0]))
         warm = cv2.merge([full, cv2.convertScaleAbs(full, alpha=0.86), cv2.convertScaleAbs(full, alpha=0.66)])
-        cv2.add(image, cv2.multiply(image, warm, scale=2.4 / 255), dst=image)
+        cv2.add(image, cv2.multiply(image, warm, scale=_POOL_GAIN / 255), dst=image)
 
     def mask_outside(self, image: Image, ids: IdImage) -> None:
         """Black where a fisheye's circle ends within the image."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from perception_batch.simulate.solids import KERB_M, Solid, solid_of_scenery, so
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+_Size = tuple[float, float, float]
 
 _KEPT_SOLIDS = 2048
 """Prepared meshes that are kept; the least recently used go first, so memory does not grow with the drive."""
@@ -109,6 +111,8 @@ class _Scenery:
     """(B,) of the bodies' balls."""
     is_ground: BoolArray
     """(B,) patches of the ground."""
+    edge_body: IntArray
+    """(E,) body of each of the solid's `always`."""
     is_hilly: bool
     """Whether the ground rises or falls by more than a kerb or a bump."""
 
@@ -117,7 +121,8 @@ class ShapeCache:
     """Meshes made ready for drawing; drawers of one world share it. Not for several threads at once."""
 
     def __init__(self) -> None:
-        self._solids: OrderedDict[tuple[int, bool], tuple[Mesh, Solid]] = OrderedDict()
+        self._solids: OrderedDict[tuple[int, _Size | None], tuple[Mesh, Solid]] = OrderedDict()
+        self._alike: OrderedDict[tuple[bytes, bool, _Size | None], Solid] = OrderedDict()
         self._outlines: OrderedDict[int, tuple[Mesh, _Outline]] = OrderedDict()
         self._scenery: _Scenery | None = None
 
@@ -155,24 +160,36 @@ class ShapeCache:
         radius = np.linalg.norm(solid.half, axis=1)
         heights = solid.corners[solid.ground][:, :, 2]
         is_hilly = bool(heights.size) and float(np.ptp(heights)) > 2 * KERB_M
-        self._scenery = _Scenery(tuple(scenery), solid, radius, is_ground, is_hilly)
+        edge_body = solid.body[solid.always[:, 0]]
+        self._scenery = _Scenery(tuple(scenery), solid, radius, is_ground, edge_body, is_hilly)
         return self._scenery
 
-    def _remembered(self, mesh: Mesh, size_lwh_m: tuple[float, float, float] | None) -> Solid:
-        key = (id(mesh), size_lwh_m is None)
+    def _remembered(self, mesh: Mesh, size_lwh_m: _Size | None) -> Solid:
+        key = (id(mesh), size_lwh_m)
         known = self._solids.get(key)
         if known is not None:
             self._solids.move_to_end(key)
             return known[1]
-        solid = solid_of_scenery(mesh) if size_lwh_m is None else solid_of_thing(mesh, size_lwh_m)
+        # A world may make the same mesh anew; comparing its bytes costs a hundredth of making it ready.
+        shines = b"" if mesh.shines is None else mesh.shines.tobytes()
+        parts = (mesh.vertices_m.tobytes(), mesh.faces.tobytes(), mesh.colors.tobytes(), shines)
+        content = hashlib.blake2b(b"".join(parts), digest_size=16).digest()
+        alike = (content, mesh.two_sided, size_lwh_m)
+        solid = self._alike.get(alike)
+        if solid is None:
+            solid = solid_of_scenery(mesh) if size_lwh_m is None else solid_of_thing(mesh, size_lwh_m)
+        self._alike[alike] = solid
+        self._alike.move_to_end(alike)
         self._solids[key] = (mesh, solid)  # the mesh is held too: its id stays its own
         while len(self._solids) > _KEPT_SOLIDS:
             self._solids.popitem(last=False)
+        while len(self._alike) > _KEPT_SOLIDS:
+            self._alike.popitem(last=False)
         return solid
 
 
 _PLAIN_PX = 44.0
-"""Faces of things whose ball is smaller than this go by distance alone: they are a few pixels, of one id."""
+"""Faces of things whose ball is smaller than this go by distance, what is laid on them last: a few pixels of one id."""
 
 
 class Gatherer:
@@ -200,7 +217,9 @@ class Gatherer:
         bodies = int(near.sum())
         centers, axes, halves = [center[near]], [solid.axes[near] @ turn.T], [solid.half[near]]
         ids, ranked, complete = [np.zeros(bodies, np.int64)], [solid.ranked[near]], [solid.complete[near]]
-        edges = [_edges(solid, faces, odom_SE3_camera.translation_m, 0)]
+        edges = [
+            _edges(solid, faces, odom_SE3_camera.translation_m, 0, np.flatnonzero(near[whole.edge_body]))
+        ]
         count = len(faces)
         ranks_of = [solid.rank[faces]]
 
@@ -217,10 +236,11 @@ class Gatherer:
             bodies += 1
             ranked.append(shape.ranked | is_plain)
             complete.append(shape.complete | is_plain)
-            if not is_plain:
-                edges.append(_edges(shape, front, eye, count))
+            edges.append(
+                _edges_by_rank(shape.rank[front], count) if is_plain else _edges(shape, front, eye, count)
+            )
             count += len(front)
-            ranks_of.append(shape.rank[front] * (not is_plain))
+            ranks_of.append(shape.rank[front])
         ranks_of.append(np.zeros(len(far_things), np.int64))
         both = near_things + far_things
         far = [self._shapes.outline(thing.mesh) for thing, _ in far_things]
@@ -312,17 +332,31 @@ class Gatherer:
         return placed(seen & ~far), placed(seen & far)
 
 
-def _edges(solid: Solid, faces: IntArray, eye: FloatArray, first: int) -> IntArray:
-    """(E, 2) of the pairs that a solid knows those of two seen faces, in rows of the seen ones from `first` on."""
+def _edges(
+    solid: Solid, faces: IntArray, eye: FloatArray, first: int, among: IntArray | None = None
+) -> IntArray:
+    """(E, 2) of the pairs that a solid knows those of two seen faces, in rows of the seen ones from `first` on.
+
+    `among` are the rows of `always` to look at; None: all.
+    """
     row = np.full(len(solid.count), -1)
     row[faces] = np.arange(first, first + len(faces))
-    always = row[solid.always]
-    seen = np.flatnonzero((always >= 0).all(axis=1))
+    chosen = np.arange(len(solid.always)) if among is None else among
+    before, after = row[solid.always[chosen, 0]], row[solid.always[chosen, 1]]
+    both = np.flatnonzero((before >= 0) & (after >= 0))
+    seen = chosen[both]
     needed = ((eye > solid.unless_below_m[seen]) & (eye < solid.unless_above_m[seen])).all(axis=1)
     above = eye[solid.sided[:, 2]] > solid.level_m
     sided = row[np.where(above[:, None], solid.sided[:, :2], solid.sided[:, 1::-1])]
-    kept: IntArray = np.concatenate([always[seen[needed]], sided[(sided >= 0).all(axis=1)]])
+    always = np.stack([before[both[needed]], after[both[needed]]], axis=1)
+    kept: IntArray = np.concatenate([always, sided[(sided >= 0).all(axis=1)]])
     return kept
+
+
+def _edges_by_rank(rank: IntArray, first: int) -> IntArray:
+    """(E, 2) rows from `first` on, each of a lower rank before each of a higher one."""
+    edges: IntArray = np.argwhere(rank[:, None] < rank[None]) + first
+    return edges
 
 
 def _joined(solids: Sequence[Solid]) -> Solid:

@@ -66,7 +66,6 @@ class Lens:
             self._edge_rad = min(math.atan(1.3 * math.tan(min(self.corner_rad, 1.55))), largest)
         self._edge_cos = math.cos(self._edge_rad)
         self._regions = _wedges(self.corner_rad) if self.is_wide else [_pyramid(rays)]
-        self._convex_cos = math.cos(math.radians(70))  # inside this cone, no wedge needs to be cut
 
     def project(self, directions: FloatArray) -> FloatArray:
         """(N, 3) directions as (N, 2) px (pixel centres); those well outside of the image are pulled nearer to it."""
@@ -97,14 +96,20 @@ class Lens:
         near, planes = corners[:, :, 2], self._regions[0]
         if self.is_wide:
             length = np.linalg.norm(corners, axis=2)
-            whole = (near > self._convex_cos * length).all(axis=1) & (length.min(axis=1) > NEAR_M)
+            # Whole where it lies before the camera, or all to one side of the axis: no edge then comes near the
+            # backward axis, where directions jump from one side to the other.
+            aside = corners[:, :, :2].mean(axis=1)
+            aside /= np.maximum(np.hypot(aside[:, 0], aside[:, 1]), 1e-12)[:, None]
+            sideways = np.matmul(corners[:, :, :2], aside[:, :, None])[:, :, 0]
+            whole = (near > 0.05 * length).all(axis=1) | (sideways > 0.15 * length).all(axis=1)
+            whole &= length.min(axis=1) > NEAR_M
             # What lies within a cone about the backward axis that the camera does not see is convex.
             gone = (near < math.cos(min(self.corner_rad + 0.6, math.pi)) * length).all(axis=1)
         else:
             distance = corners @ planes.T
             whole = (distance >= 0).all(axis=(1, 2)) & (near > NEAR_M).all(axis=1)
-            outside: npt.NDArray[np.bool_] = (distance < 0).all(axis=1)
-            gone = outside.any(axis=1) | (near < NEAR_M).all(axis=1)
+            outside = np.logical_and.reduce(distance < 0, axis=1)
+            gone = np.logical_or.reduce(outside, axis=1) | (near < NEAR_M).all(axis=1)
         cut = np.flatnonzero(~whole & ~gone)
         parts = [_ragged(corners, count, np.flatnonzero(whole))]
         if len(cut):

@@ -77,9 +77,7 @@ class Sensor:
             np.random.PCG64(np.random.SeedSequence((*self._entropy, index & 0xFFFFFFFF)))
         )
         night = light is not None and light.is_night
-        out = image.copy()
-        if night and self._glare > 0:
-            out = _with_glare(out, self._glare)
+        out = _with_glare(image, self._glare) if night and self._glare > 0 else image
         if self._blur_px > 0.05:
             out = cv2.GaussianBlur(out, (3, 3) if self._blur_px < 0.9 else (0, 0), self._blur_px)
         if self._vignette > 0:
@@ -139,10 +137,12 @@ def _with_glare(image: Image, strength: float) -> Image:
     height, width = image.shape[:2]
     small = cv2.resize(image, (max(width // 4, 1), max(height // 4, 1)), interpolation=cv2.INTER_AREA)
     # What is bright by its brightest channel scatters all its light, so that halos keep their lamp's colour.
-    peak = cv2.subtract(small.max(axis=2), 165)
+    red, green, blue = cv2.split(small)
+    peak = cv2.subtract(cv2.max(cv2.max(red, green), blue), np.full(red.shape, 165, np.uint8))
     bright = cv2.multiply(small, cv2.merge([peak, peak, peak]), scale=1 / 90)
-    near = cv2.GaussianBlur(bright, (0, 0), 1.6)
-    wide = cv2.GaussianBlur(bright, (0, 0), 7.0)
+    near = cv2.blur(cv2.blur(bright, (5, 5)), (5, 5))
+    tiny = cv2.resize(bright, (max(width // 16, 1), max(height // 16, 1)), interpolation=cv2.INTER_AREA)
+    wide = cv2.resize(cv2.GaussianBlur(tiny, (0, 0), 1.8), (small.shape[1], small.shape[0]))
     halo = cv2.addWeighted(near, 0.22 * strength, wide, 0.42 * strength, 0)
     return np.asarray(
         cv2.add(image, cv2.resize(halo, (width, height), interpolation=cv2.INTER_LINEAR)), np.uint8

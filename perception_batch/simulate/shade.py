@@ -20,6 +20,8 @@ _TOWN, _TOWN_COLOR = 1.75, np.array([1.08, 0.97, 0.86])
 """How much a town's lamps add to the ambient light of the night, and their tint."""
 _POOL_M = (8.5, 5.5, 3.0)
 """Radii of the circles of light below a street lamp, each a step brighter."""
+_EIGHT_CORNERS = ((0, 1, 2, 3), (0, 3, 4, 7), (4, 5, 6, 7))
+"""An octagon as three quads."""
 _REACH_M = 70.0
 """Bodies farther than this cast no shadow; it would be a few pixels high."""
 _LEAST_FILL = 0.08
@@ -142,16 +144,13 @@ def lamp_pools(
     side = np.cross(up, [0.0, 0.0, 1.0]) if abs(up[2]) < 0.9 else np.array([1.0, 0.0, 0.0])
     side /= np.linalg.norm(side)
     ahead = np.cross(side, up)
-    turn = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    turn = np.linspace(0, 2 * np.pi, 8, endpoint=False)
     mask = np.zeros((lens.intrinsics.height_px // _HALF, lens.intrinsics.width_px // _HALF), np.uint8)
     for step, radius in enumerate(_POOL_M):
         ring = radius * (np.cos(turn)[:, None] * side + np.sin(turn)[:, None] * ahead)
-        # Quads from the middle: 0-1-2, 2-3-4, and so on around.
-        for k in range(0, len(turn), 2):
-            a, b, c = ring[k], ring[k + 1], ring[(k + 2) % len(turn)]
-            quads = np.stack([foot, foot + a, foot + b, foot + c], axis=1)
-            _fill(mask, quads, 70 + 55 * step, lens)
-    return np.asarray(cv2.GaussianBlur(mask, (0, 0), 5.0), np.uint8)
+        quads = foot[:, None, None] + ring[np.array(_EIGHT_CORNERS)][None]
+        _fill(mask, quads.reshape(-1, 4, 3), 70 + 55 * step, lens)
+    return np.asarray(cv2.blur(cv2.blur(mask, (13, 9)), (13, 9)), np.uint8)
 
 
 def _fill(

@@ -21,6 +21,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 KERB_M = 0.35
 """What rises less than this above what it stands on belongs to the ground."""
+_DECAL_M = 0.05
+"""What is laid on a face lies within this much of it."""
 _MOST_ORDERED = 500
 """Faces of one body that are compared with each other; those of a larger one go by distance."""
 
@@ -64,7 +66,8 @@ class Solid:
     level_m: FloatArray
     """(S,) where on its axis each such plane is."""
     rank: IntArray
-    """(F,) place in the painting order within the body."""
+    """(F,) place in the painting order within the body; where the body is not `ranked`, 1 for what is laid on another
+    face (lamps, windows), else 0: enough for small pictures."""
     ranked: BoolArray
     """(B,) whether `rank` settles the body's order for every eye."""
     complete: BoolArray
@@ -139,6 +142,10 @@ def _solid(
     all_always = np.concatenate(always)
     rank, lost = ranks(all_always, len(body), most=16)
     ranked[np.unique(body[lost])] = False
+    for b in np.flatnonzero(~ranked):
+        mine = np.flatnonzero(body == b)
+        if len(mine) <= _MOST_ORDERED:
+            rank[mine] = _is_decal(faces.corners[mine], faces.normal[mine])
     return Solid(
         faces.corners,
         faces.count,
@@ -210,6 +217,17 @@ def _cut_bodies(faces: _Faces, body: IntArray) -> tuple[_Faces, IntArray]:
         bodies.append(np.full(len(piece.count), b))
     joined = _Faces(*(np.concatenate([getattr(p, f.name) for p in pieces]) for f in fields(_Faces)))
     return joined, np.concatenate(bodies)
+
+
+def _is_decal(corners: FloatArray, normal: FloatArray) -> BoolArray:
+    """(F,) whether a face lies flat on a larger one of the same body, within a few centimetres."""
+    middle = corners.mean(axis=1)
+    area = np.linalg.norm(np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]), axis=1)
+    low, high = corners.min(axis=1) - _DECAL_M, corners.max(axis=1) + _DECAL_M
+    above = np.einsum("ijk,jk->ij", middle[:, None] - middle[None], normal)  # [i, j]: i before j's plane
+    on = (above > 1e-4) & (above < _DECAL_M) & (normal @ normal.T > 0.98) & (area[:, None] < area[None])
+    meet = ((low[:, None] < high[None]) & (low[None] < high[:, None])).all(axis=2)
+    return np.asarray((on & meet).any(axis=1))
 
 
 def _fill_shares(faces: _Faces, body: IntArray, half: FloatArray) -> FloatArray:

@@ -182,6 +182,16 @@ def test_far_things_keep_their_box_though_drawn_as_an_outline() -> None:
         assert np.abs(id_box(drawing.ids, 4) - box).max() <= 1.0 + 1 / 16
 
 
+def test_truncation_is_the_share_of_the_whole_box_outside() -> None:
+    cam = camera("pinhole")
+    drawer = Drawer(cam)
+    for side in (1.0, 2.0, 3.0, 3.5, 4.0):
+        item = thing(4, "car", 7.5, side, 0.2)
+        whole, inside = true_box(cam, item)
+        area, seen = np.prod(whole[2:] - whole[:2]), np.prod(inside[2:] - inside[:2])
+        assert drawer.draw(ToyWorld([item]), 0.0).truncation[4] == pytest.approx(1 - seen / area, abs=0.01)
+
+
 def test_what_is_behind_the_camera_has_no_truth() -> None:
     behind = thing(1, "car", -15.0, 0.0)
     drawing = Drawer(camera("pinhole")).draw(ToyWorld([behind]), 0.0)

@@ -117,6 +117,33 @@ def test_faces_of_one_car_hide_each_other_rightly(bearing: float) -> None:
     assert (is_red != looks_red).mean() < 0.02  # pixels on the line between two faces
 
 
+@pytest.mark.parametrize("distance", [8.0, 15.0, 22.0, 28.0, 35.0])
+@pytest.mark.parametrize("yaw", [2.6, math.pi, 3.6])
+def test_a_lamp_is_seen_on_its_case_near_and_far(distance: float, yaw: float) -> None:
+    """Also where the thing is so small that its faces are not compared one by one."""
+    case, hood = (
+        box((-0.15, -0.2, -0.5), (0.13, 0.2, 0.5), (25, 27, 26)),
+        box((0.13, -0.2, 0.4), (0.2, 0.2, 0.5), (25, 27, 26)),
+    )
+    corners = np.array([[0.15, -0.15, -0.1], [0.15, 0.15, -0.1], [0.15, 0.15, 0.2], [0.15, -0.15, 0.2]])
+    lamp = Mesh(
+        corners,
+        np.array([[0, 1, 2, 3]], np.int32),
+        np.array([[255, 40, 32]], np.uint8),
+        False,
+        np.ones(1, bool),
+    )
+    item = thing(1, "traffic light", distance, 0.0, yaw, joined([case, hood, lamp]))
+    cam = camera("pinhole")
+    # A pole that goes into the case: their boxes cannot be told apart.
+    away = item.odom_SE3_object.translation_m + 0.1 * np.array([1.0, 0.0, 0.0])
+    pole = box((away[0] - 0.07, -0.07, 0.0), (away[0] + 0.07, 0.07, float(away[2])), (104, 108, 112))
+    drawing = Drawer(cam).draw(ToyWorld([item], [pole]), 0.0)
+    where = item.odom_SE3_object.apply(np.array([[0.15, 0.0, 0.05]]))
+    u, v = np.round(cam.intrinsics.project(cam.base_SE3_camera.inverse().apply(where))[0]).astype(int)
+    assert drawing.image[v, u, 0] > 180 and drawing.image[v, u, 1] < 120
+
+
 def test_visible_fraction_and_boxes_of_a_half_hidden_car() -> None:
     """A wall before its left half: pixels are counted against the same car without the wall."""
     car = thing(1, "car", 14.0, 0.0, math.pi / 2)
