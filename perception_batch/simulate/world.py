@@ -39,7 +39,8 @@ __all__ = ["EGO_SIZE_LWH_M", "StreetWorld", "build_world"]
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-TILES_KEPT = 24
+TILES_KEPT = 96
+"""More than the 5 by 5 that a look 170 m round takes in at once: a smaller cache would forget each before its next use."""
 LOOKS_KEPT = 600
 LEFT_OUT = 0.1
 """Share of a cycle's road users that stay at home, so that no two cycles are the same."""
