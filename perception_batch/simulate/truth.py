@@ -23,8 +23,8 @@ from perception_batch.simulate.truth_tables import (
     TABLES,
     TIMESTEPS,
     TRUTH_VERSION,
-    TruthTable,
 )
+from perception_batch.table_format import TableFormat
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,7 +36,7 @@ ROWS_PER_GROUP = 8192
 class TableRows:
     """One table, written in groups of a fixed number of rows: the bytes depend on the rows alone."""
 
-    def __init__(self, folder: Path, table: TruthTable) -> None:
+    def __init__(self, folder: Path, table: TableFormat) -> None:
         import pyarrow.parquet as pq
 
         self._schema = table.arrow()

@@ -13,7 +13,8 @@ from perception_batch.calibration import Camera, Rig
 from perception_batch.errors import LogError
 from perception_batch.geometry import SE3
 from perception_batch.simulate.detector_noise import TruthBox, TruthImage
-from perception_batch.simulate.truth_tables import BOXES, EGO, TIMESTEPS, TruthTable
+from perception_batch.simulate.truth_tables import BOXES, EGO, TIMESTEPS
+from perception_batch.table_format import TableFormat
 
 _ROWS_AT_ONCE = 16384
 _BOX = ("visible_x1", "visible_y1", "visible_x2", "visible_y2")
@@ -108,7 +109,7 @@ def _pose_at(stamps: list[int], poses: list[SE3], stamp_ns: int) -> SE3 | None:
     return poses[before].interpolate(poses[after], part)
 
 
-def _rows(folder: Path, table: TruthTable, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+def _rows(folder: Path, table: TableFormat, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

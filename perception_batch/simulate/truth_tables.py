@@ -2,69 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+from perception_batch.table_format import Column, TableFormat
 
 TRUTH_VERSION = 1
 """Version of all truth tables and of ``meta.json``; a reader refuses a higher one."""
 
-
-@dataclass(frozen=True, slots=True)
-class TruthColumn:
-    """One column of a truth table."""
-
-    name: str
-    """As in the file."""
-    type: str
-    """Arrow's name of the type, such as ``int64``."""
-    unit: str
-    """``ns``, ``m``, ...; empty where it has none."""
-    meaning: str
-    """One line."""
-    nullable: bool = False
-    """Whether a value may be null."""
+_table = partial(TableFormat, version=TRUTH_VERSION, family="truth")
 
 
-@dataclass(frozen=True, slots=True)
-class TruthTable:
-    """One table of the truth."""
-
-    name: str
-    """File name without ``.parquet``."""
-    meaning: str
-    """What a row is, and in which order rows come."""
-    columns: tuple[TruthColumn, ...]
-    """In the file's order."""
-
-    @property
-    def file_name(self) -> str:
-        """Name of the file in the truth folder."""
-        return f"{self.name}.parquet"
-
-    def arrow(self) -> pa.Schema:
-        """The Arrow schema; unit and meaning are metadata of each field."""
-        import pyarrow as pa
-
-        fields = [
-            pa.field(
-                c.name,
-                pa.type_for_alias(c.type),
-                nullable=c.nullable,
-                metadata={"description": c.meaning, **({"unit": c.unit} if c.unit else {})},
-            )
-            for c in self.columns
-        ]
-        metadata = {"schema": str(TRUTH_VERSION), "table": f"truth.{self.name}", "description": self.meaning}
-        return pa.schema(fields, metadata=metadata)
-
-
-def _column(
-    name: str, unit: str, meaning: str, type_: str = "float64", *, nullable: bool = False
-) -> TruthColumn:
-    return TruthColumn(name, type_, unit, meaning, nullable)
+def _column(name: str, unit: str, meaning: str, type_: str = "float64", *, nullable: bool = False) -> Column:
+    return Column(name, type_, unit, meaning, nullable)
 
 
 _CYCLE = _column("cycle", "", "counts the trigger cycles of the drive from 0", "int32")
@@ -88,7 +37,7 @@ _TRUE = _column(
 _OBJECT = _column("object_id", "", "identity over the whole drive, from 1", "int32")
 _LABEL = _column("label", "", "class, by the default ontology's name", "string")
 
-TIMESTEPS = TruthTable(
+TIMESTEPS = _table(
     "timesteps",
     "one row per cycle and camera of the rig, whether or not its picture is in the log; by cycle, then by camera "
     "in the order of meta.json. Rows of one cycle with `belongs` are the frames that truly belong together",
@@ -106,7 +55,7 @@ TIMESTEPS = TruthTable(
     ),
 )
 
-EGO = TruthTable(
+EGO = _table(
     "ego",
     "one row per cycle: the own vehicle at `cycle_ns`",
     (
@@ -127,7 +76,7 @@ EGO = TruthTable(
     ),
 )
 
-OBJECTS = TruthTable(
+OBJECTS = _table(
     "objects",
     "one row per cycle and object within the truth's radius of the own vehicle, at `cycle_ns`; by cycle, object_id",
     (
@@ -160,7 +109,7 @@ OBJECTS = TruthTable(
     ),
 )
 
-BOXES = TruthTable(
+BOXES = _table(
     "boxes",
     "one row per camera picture in the log and object that it shows or would show if nothing stood before it; "
     "boxes are pixels of the image, (0, 0) the outer corner of the top-left pixel; by cycle, camera (in the order "
@@ -191,7 +140,7 @@ BOXES = TruthTable(
     ),
 )
 
-FAULTS = TruthTable(
+FAULTS = _table(
     "faults",
     "one row per injected fault: what is done to single messages has a row per message, what is done to a camera "
     "for a while or for good has one row; by the order in which they happen",
@@ -208,7 +157,7 @@ FAULTS = TruthTable(
 
 TABLES = (TIMESTEPS, EGO, OBJECTS, BOXES, FAULTS)
 
-SURVIVORS = TruthTable(
+SURVIVORS = _table(
     "survivors",
     "one row per message of a log that was damaged, in the order of the log",
     (

@@ -11,9 +11,9 @@ from typing import TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from perception_batch.table_format import TableFormat
 from perception_batch.types import EgoPose, FrameRow, FusedObject, TimestepResult
 from perception_batch.write import schemas
-from perception_batch.write.schemas import TableFormat
 
 Columns: TypeAlias = dict[str, pa.Array]
 

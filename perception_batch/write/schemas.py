@@ -2,60 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 
-import pyarrow as pa
+from perception_batch.table_format import Column, TableFormat
 
 SCHEMA_VERSION = 1
 """Version of all tables and of ``run.json``; a reader refuses a higher one."""
 
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of a table."""
-
-    name: str
-    """As in the file."""
-    type: str
-    """Arrow's name of the type, such as ``int64``."""
-    unit: str
-    """``ns``, ``m``, ...; empty where it has none."""
-    meaning: str
-    """One line."""
-    nullable: bool = False
-    """Whether a value may be null (unknown)."""
-
-
-@dataclass(frozen=True, slots=True)
-class TableFormat:
-    """One table of a run."""
-
-    name: str
-    """File name without ``.parquet``."""
-    meaning: str
-    """What a row is, and in which order rows come."""
-    columns: tuple[Column, ...]
-    """In the file's order."""
-
-    @property
-    def file_name(self) -> str:
-        """Name of the file in the run's directory."""
-        return f"{self.name}.parquet"
-
-    def arrow(self) -> pa.Schema:
-        """The Arrow schema; unit and meaning are metadata of each field."""
-        fields = [
-            pa.field(
-                c.name,
-                pa.type_for_alias(c.type),
-                nullable=c.nullable,
-                metadata={"unit": c.unit, "description": c.meaning} if c.unit else {"description": c.meaning},
-            )
-            for c in self.columns
-        ]
-        metadata = {"schema": str(SCHEMA_VERSION), "table": self.name, "description": self.meaning}
-        return pa.schema(fields, metadata=metadata)
-
+_table = partial(TableFormat, version=SCHEMA_VERSION)
 
 _DRIVE = Column("drive", "string", "", "name of the drive")
 _TIMESTEP = Column("timestep", "int32", "", "counts the timesteps of the run from 0")
@@ -79,7 +33,7 @@ def _variance(name: str) -> Column:
     return Column(name, "float64", "m²", f"covariance of the position: {name[4:]}", nullable=True)
 
 
-DETECTIONS = TableFormat(
+DETECTIONS = _table(
     "detections",
     "one row per box kept (score >= detect.keep_score); by timestep, camera, detection; written by detection "
     "alone, once",
@@ -101,7 +55,7 @@ DETECTIONS = TableFormat(
     ),
 )
 
-TIMESTEPS = TableFormat(
+TIMESTEPS = _table(
     "timesteps",
     "one row per timestep and selected camera, in the order of the cameras; written by detection alone: with "
     "detections.parquet it is all that fusion needs to start again",
@@ -125,7 +79,7 @@ TIMESTEPS = TableFormat(
     ),
 )
 
-OBJECTS = TableFormat(
+OBJECTS = _table(
     "objects",
     "one row per fused object and timestep; by timestep, object",
     (
@@ -162,7 +116,7 @@ OBJECTS = TableFormat(
     ),
 )
 
-OBSERVATIONS = TableFormat(
+OBSERVATIONS = _table(
     "observations",
     "one row per row of detections.parquet, in its order: what fusion made of it",
     (
@@ -183,7 +137,7 @@ OBSERVATIONS = TableFormat(
     ),
 )
 
-TRACKS = TableFormat(
+TRACKS = _table(
     "tracks",
     "one row per track; by track_id",
     (
@@ -203,7 +157,7 @@ TRACKS = TableFormat(
     ),
 )
 
-FRAMES = TableFormat(
+FRAMES = _table(
     "frames",
     "one row per camera frame in the log, in the order in which synchronisation settled them",
     (
@@ -225,7 +179,7 @@ FRAMES = TableFormat(
     ),
 )
 
-EGO = TableFormat(
+EGO = _table(
     "ego",
     "one row per pose of the vehicle, at the log's rate, by stamp",
     (

@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 from perception_batch.calibration import Rig
 from perception_batch.errors import LogError
 from perception_batch.geometry import SE3
+from perception_batch.table_format import TableFormat
 from perception_batch.types import Detections, EgoPose, FrameStatus
 from perception_batch.write import schemas
 from perception_batch.write.rows import DriveFacts
-from perception_batch.write.schemas import SCHEMA_VERSION, TableFormat
+from perception_batch.write.schemas import SCHEMA_VERSION
 
 _ROWS_AT_ONCE = 16384
 

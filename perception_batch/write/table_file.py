@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from perception_batch.table_format import TableFormat
 from perception_batch.write.atomic import AtomicFile, disk_errors
-from perception_batch.write.schemas import TableFormat
 
 TIMESTEPS_PER_GROUP = 256
 """Timesteps in one row group: 25 s at 10 Hz, about 50,000 boxes of six cameras, some megabytes in memory."""

@@ -10,10 +10,10 @@ from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
+from perception_batch.table_format import TableFormat
 from perception_batch.types import EgoPose, FrameRow, TimestepResult
 from perception_batch.write import schemas
 from perception_batch.write.rows import TIMED, DriveFacts, ego_columns, frames_columns
-from perception_batch.write.schemas import TableFormat
 from perception_batch.write.table_file import TableFile
 
 _ROWS_AT_ONCE = 512

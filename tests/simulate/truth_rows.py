@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from perception_batch.calibration import Camera, Intrinsics, Rig
 from perception_batch.geometry import SE3
-from perception_batch.simulate.truth_tables import TABLES, TruthTable
+from perception_batch.simulate.truth_tables import TABLES
+from perception_batch.table_format import TableFormat
 
 T0 = 1_700_000_000_000_000_000
 STEP = 100_000_000
@@ -95,7 +96,7 @@ def write_folder(folder: Path, rows: Rows, change: Callable[[Rows], None] | None
     return folder
 
 
-def _table(table: TruthTable, rows: list[dict[str, Any]]) -> pa.Table:
+def _table(table: TableFormat, rows: list[dict[str, Any]]) -> pa.Table:
     schema = table.arrow()
     zero: dict[str, Any] = {
         c.name: None if c.nullable else ("" if c.type == "string" else 0) for c in table.columns

@@ -45,7 +45,7 @@ def rows_under(heading: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("table", ALL_TABLES, ids=lambda table: table.name)
 def test_every_column_is_documented(table: object) -> None:
-    from perception_batch.write.schemas import TableFormat
+    from perception_batch.table_format import TableFormat
 
     assert isinstance(table, TableFormat)
     expected = [
