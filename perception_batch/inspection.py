@@ -6,7 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +170,7 @@ def sync_facts(opened: OpenDrive, config: RunConfig) -> dict[str, Any]:
                 found[item.camera] += 1
                 if item.stamp_ok:  # one that is not would make gaps of years
                     stamps[item.camera].append(item.stamp_ns)
-                yield replace(item, payload=replace(item.payload, data=b""))  # stamps are enough
+                yield item.without_payload()  # stamps are enough
             elif not isinstance(item, EgoPose):
                 raise TypeError(f"a log gives frames and poses, got {type(item).__name__}")
 

@@ -7,8 +7,8 @@ top-left pixel, x right, y down. Positions are metres in the frame that the fiel
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,24 +26,87 @@ UnusedReason = Literal[
 SuppressedReason = Literal["", "low_score", "ego_mask", "duplicate", "ghost", "class"]
 
 
+Buffer: TypeAlias = bytes | memoryview | npt.NDArray[np.uint8]
+
+
+def _size_bytes(data: Buffer) -> int:
+    return data.nbytes if isinstance(data, (memoryview, np.ndarray)) else len(data)
+
+
 @dataclass(frozen=True, slots=True)
 class StillPayload:
     """A compressed still image, as the camera driver wrote it."""
 
     data: bytes | memoryview
-    """The JPEG or PNG file."""
+    """The image file: JPEG, PNG or another that its first bytes name."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in memory."""
+        return _size_bytes(self.data)
 
 
 @dataclass(frozen=True, slots=True)
 class RawPayload:
     """Uncompressed pixels, as in ``sensor_msgs/Image``."""
 
-    data: bytes | memoryview | npt.NDArray[np.uint8]
+    data: Buffer
     """At least ``step_bytes * height`` bytes when whole; `decode` checks."""
     step_bytes: int
     """Bytes from one row to the next, padding included."""
     is_bigendian: bool
     """Byte order of pixels wider than eight bits."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in memory."""
+        return _size_bytes(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoPayload:
+    """One packet of a video stream: one picture, decodable only after those before it, from a key frame on."""
+
+    data: bytes | memoryview
+    """The packet: Annex B (H.264, H.265), OBUs (AV1) or a frame (VP9)."""
+    codec: str
+    """``h264``, ``h265``, ``av1`` or ``vp9``; lower case."""
+    is_key: bool
+    """Decoding can begin here: a key frame with its parameter sets."""
+    is_warm_up: bool = False
+    """Before the range that was asked for: it feeds the decoder and is no frame of its own."""
+    extradata: bytes = b""
+    """Parameter sets that the container keeps outside the packets; empty where they stand in the packets."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in memory."""
+        return _size_bytes(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class PicturePayload:
+    """A picture that a video decoder gave, not RGB yet."""
+
+    picture: Any
+    """The decoder's own picture: a private matter of `decode`."""
+    size_bytes: int
+    """Bytes in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenPayload:
+    """What is left of an image that cannot be decoded, where that is known before decoding."""
+
+    reason: str
+    """One short stable word, as in ``frames.parquet``."""
+    detail: str = ""
+    """One line for people."""
+    size_bytes: int = 0
+    """Bytes in memory."""
+
+
+Payload: TypeAlias = StillPayload | RawPayload | VideoPayload | PicturePayload | BrokenPayload
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +119,10 @@ class EncodedFrame:
     """Exposure time, ns: the header's stamp where plausible, plus the camera's configured offset."""
     log_ns: int
     """When the recorder received it, ns."""
-    payload: StillPayload | RawPayload
+    payload: Payload
     """The bytes."""
     encoding: str
-    """``jpeg``, ``png``, or the raw pixel format such as ``rgb8``; lower case; ``unknown`` if neither."""
+    """``jpeg``, ``png``, ``h264``, or the raw pixel format such as ``rgb8``; lower case; ``unknown`` if none."""
     sequence: int
     """Position among the frames of its camera that were read, from 0; every one counts, used or not.
 
@@ -71,14 +134,23 @@ class EncodedFrame:
     """Height that the image claims; 0 where its header cannot be read."""
     original_stamp_ns: int
     """The stamp before ``stamp_offset_ms`` was added, ns."""
-    stamp_ok: bool = True
-    """False where the stamp is implausible (zero, or more than a day from `log_ns`)."""
+    unused: Literal["", "bad_stamp", "lead_in"] = ""
+    """Why no timestep can use it, where that is known from the start: an implausible stamp (zero, or more than
+    a day from `log_ns`), or a packet of a video before its first key frame. Empty for every other frame."""
 
     @property
     def size_bytes(self) -> int:
         """Bytes that the payload holds in memory."""
-        data = self.payload.data
-        return data.nbytes if isinstance(data, (memoryview, np.ndarray)) else len(data)
+        return self.payload.size_bytes
+
+    @property
+    def stamp_ok(self) -> bool:
+        """False where the stamp is implausible."""
+        return self.unused != "bad_stamp"
+
+    def without_payload(self) -> EncodedFrame:
+        """The same frame where only its stamps matter."""
+        return replace(self, payload=StillPayload(b""))
 
     def __repr__(self) -> str:
         return (

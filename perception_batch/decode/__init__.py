@@ -5,7 +5,7 @@ from __future__ import annotations
 from perception_batch.decode.raw import decode_raw
 from perception_batch.decode.still import decode_still
 from perception_batch.errors import DecodeError
-from perception_batch.types import EncodedFrame, Frame, RawPayload
+from perception_batch.types import BrokenPayload, EncodedFrame, Frame, RawPayload, StillPayload
 
 __all__ = ["decode_frame"]
 
@@ -33,8 +33,13 @@ def decode_frame(frame: EncodedFrame, max_image_mpx: float) -> Frame:
             f"{frame.width_px}x{frame.height_px} pixels, allowed are {max_image_mpx:g} million "
             "(read.max_image_mpx)",
         )
-    if isinstance(frame.payload, RawPayload):
-        image = decode_raw(frame, frame.payload)
+    payload = frame.payload
+    if isinstance(payload, RawPayload):
+        image = decode_raw(frame, payload)
+    elif isinstance(payload, StillPayload):
+        image = decode_still(frame, payload, max_image_mpx)
+    elif isinstance(payload, BrokenPayload):
+        raise DecodeError("", frame.camera, frame.stamp_ns, payload.reason, payload.detail)
     else:
-        image = decode_still(frame, frame.payload, max_image_mpx)
+        raise TypeError(f"a video's packets are decoded in order, not one by one; got {payload!r}")
     return Frame(frame.camera, frame.stamp_ns, image)

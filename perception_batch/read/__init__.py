@@ -4,10 +4,10 @@ Containers are read through `rosbags`, one file each (`bag1_file`, `mcap_file`, 
 by log time (`tape`). Nothing is ever written beside a log.
 """
 
+from perception_batch.read.images.topics import CameraTopic, TopicInfo
 from perception_batch.read.log import DriveLog, open_log
-from perception_batch.read.rig_file import read_rig_file, write_rig
+from perception_batch.read.rigs.rig_file import read_rig_file, write_rig
 from perception_batch.read.source import CameraHead, FrameSource, Head
-from perception_batch.read.topics import CameraTopic, TopicInfo
 
 __all__ = [
     "CameraHead",

@@ -11,18 +11,18 @@ from types import MappingProxyType, TracebackType
 from perception_batch.calibration import Rig
 from perception_batch.config import CameraConfig, ReadConfig
 from perception_batch.errors import LogError, TopicNotFound, printable
-from perception_batch.read.drive_files import DriveFiles
-from perception_batch.read.first_look import FirstLook
-from perception_batch.read.frames import FrameMaker, parse_image
-from perception_batch.read.logfile import Message
-from perception_batch.read.rig import CameraFacts, build_rig
-from perception_batch.read.rig_file import read_rig_file
+from perception_batch.read.containers.drive_files import DriveFiles
+from perception_batch.read.containers.logfile import Message
+from perception_batch.read.containers.tape import Tape
+from perception_batch.read.images.first_look import FirstLook
+from perception_batch.read.images.frames import FrameMaker, parse_image
+from perception_batch.read.images.topics import DEPTH_ENCODINGS, CameraTopic, TopicInfo, find_cameras
+from perception_batch.read.rigs.rig import CameraFacts, build_rig
+from perception_batch.read.rigs.rig_file import read_rig_file
+from perception_batch.read.rigs.transforms import frame_name
 from perception_batch.read.side_messages import SideMessages
 from perception_batch.read.small_message import COMPRESSED, IMAGE
 from perception_batch.read.source import Head
-from perception_batch.read.tape import Tape
-from perception_batch.read.topics import DEPTH_ENCODINGS, CameraTopic, TopicInfo, find_cameras
-from perception_batch.read.transforms import frame_name
 from perception_batch.types import EgoPose, EncodedFrame, Loss
 
 SEEK_MARGIN_NS = 5_000_000_000
@@ -222,7 +222,7 @@ class DriveLog:
                     yield pose
                 continue
             frame = makers[topic].make(message)
-            at = frame.stamp_ns if frame.stamp_ok else frame.log_ns - skews[frame.camera]
+            at = frame.stamp_ns if frame.unused != "bad_stamp" else frame.log_ns - skews[frame.camera]
             if (start_ns is None or at >= start_ns) and (stop_ns is None or at < stop_ns):
                 yield frame
 

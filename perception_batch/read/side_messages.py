@@ -9,12 +9,12 @@ from itertools import islice
 from typing import Any
 
 from perception_batch.errors import printable
-from perception_batch.read.camera_info import info_topics_beside
-from perception_batch.read.drive_files import DriveFiles
-from perception_batch.read.ego import EgoTracker
-from perception_batch.read.logfile import MAX_NS, Message
+from perception_batch.read.containers.drive_files import DriveFiles
+from perception_batch.read.containers.logfile import MAX_NS, Message
+from perception_batch.read.motion.ego import EgoTracker
+from perception_batch.read.rigs.camera_info import info_topics_beside
+from perception_batch.read.rigs.transforms import TransformTree, frame_name
 from perception_batch.read.small_message import CAMERA_INFO, ODOMETRY, TF_TYPES, SmallMessages
-from perception_batch.read.transforms import TransformTree, frame_name
 from perception_batch.types import EgoPose, Loss
 
 log = logging.getLogger(__name__)

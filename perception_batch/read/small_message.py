@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from perception_batch.read.logfile import Channel
+from perception_batch.read.containers.logfile import Channel
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
@@ -23,7 +23,7 @@ class SmallMessages:
     """Deserialises small messages; knows the types of each file's own definitions."""
 
     def __init__(self) -> None:
-        self._readers: dict[tuple[int, str, str], Callable[[bytes], Any]] = {}
+        self._readers: dict[tuple[str, str, str], Callable[[bytes], Any]] = {}
 
     def read(self, channel: Channel, data: bytes) -> Any:
         """The message as rosbags' object.
@@ -31,7 +31,7 @@ class SmallMessages:
         Raises:
             ValueError: neither the file's definition nor the stock one fits, or the bytes are damaged.
         """
-        key = (channel.ros, channel.msgtype, channel.definition)
+        key = (channel.encoding, channel.msgtype, channel.definition)
         if len(data) > MAX_SMALL_BYTES:
             raise ValueError(f"{channel.msgtype} of {len(data)} bytes")
         try:
@@ -55,10 +55,10 @@ def _reader(channel: Channel) -> Callable[[bytes], Any]:
         except Exception:  # a definition is foreign text: whatever is wrong with it, the stock one remains
             store = None
     if store is None:
-        store = get_typestore(Stores.ROS1_NOETIC if channel.ros == 1 else Stores.LATEST)
+        store = get_typestore(Stores.ROS1_NOETIC if channel.encoding == "ros1" else Stores.LATEST)
         if channel.msgtype in TF_TYPES and channel.msgtype not in store.types:
             store.register(get_types_from_msg("geometry_msgs/TransformStamped[] transforms", channel.msgtype))
-    deserialize = store.deserialize_ros1 if channel.ros == 1 else store.deserialize_cdr
+    deserialize = store.deserialize_ros1 if channel.encoding == "ros1" else store.deserialize_cdr
     msgtype = channel.msgtype
     return lambda data: deserialize(data, msgtype)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from perception_batch.calibration import Rig
-from perception_batch.read.topics import CameraTopic, TopicInfo
+from perception_batch.read.images.topics import CameraTopic, TopicInfo
 from perception_batch.types import EgoPose, EncodedFrame, Loss
 
 

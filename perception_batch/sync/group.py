@@ -72,8 +72,8 @@ class Synchronizer:
 
     def push(self, frame: EncodedFrame) -> list[FrameSet]:
         """Take one frame; give the timesteps that it completes."""
-        if not frame.stamp_ok:
-            self._drop(frame, "bad_stamp")
+        if frame.unused:
+            self._drop(frame, frame.unused)
             return []
         time_ns = frame.stamp_ns - self._plan.offset_ns[frame.camera]
         self._pushed += 1

@@ -8,7 +8,7 @@ import pytest
 
 from perception_batch.errors import LogError
 from perception_batch.read import open_log
-from perception_batch.read.rig_file import read_rig_file
+from perception_batch.read.rigs.rig_file import read_rig_file
 from perception_batch.types import EgoPose, EncodedFrame
 
 pytestmark = pytest.mark.real

@@ -23,7 +23,16 @@ def frame(
 ) -> EncodedFrame:
     log_ns = stamp_ns + 15 * MS if log_ns is None else log_ns
     return EncodedFrame(
-        camera, stamp_ns, log_ns, StillPayload(b"x" * 100), "jpeg", n, 4, 4, stamp_ns, stamp_ok
+        camera,
+        stamp_ns,
+        log_ns,
+        StillPayload(b"x" * 100),
+        "jpeg",
+        n,
+        4,
+        4,
+        stamp_ns,
+        "" if stamp_ok else "bad_stamp",
     )
 
 

@@ -14,9 +14,9 @@ from perception_batch.calibration import Camera, Intrinsics, Rig
 from perception_batch.config import CameraConfig
 from perception_batch.errors import CalibrationError, ConfigError, printable
 from perception_batch.geometry import SE3
-from perception_batch.read.camera_info import intrinsics_of, is_rectified
-from perception_batch.read.rig_file import RigFile
-from perception_batch.read.transforms import TransformTree, frame_name
+from perception_batch.read.rigs.camera_info import intrinsics_of, is_rectified
+from perception_batch.read.rigs.rig_file import RigFile
+from perception_batch.read.rigs.transforms import TransformTree, frame_name
 
 DEFAULT_BASE = "base_link"
 

@@ -8,8 +8,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from perception_batch.errors import LogError, UnsupportedEncoding, printable
-from perception_batch.read.bag_metadata import StatedCounts, dicts, number, read_metadata, topic_totals
-from perception_batch.read.logfile import READABLE
+from perception_batch.read.containers.bag_metadata import (
+    StatedCounts,
+    dicts,
+    number,
+    read_metadata,
+    topic_totals,
+)
+from perception_batch.read.containers.logfile import READABLE
 
 SUFFIXES = (".bag", ".mcap", ".db3")
 

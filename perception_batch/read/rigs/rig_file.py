@@ -14,7 +14,7 @@ import yaml
 from perception_batch.calibration import Intrinsics, Rig
 from perception_batch.errors import CalibrationError, printable
 from perception_batch.geometry import SE3
-from perception_batch.read.camera_info import lens_model
+from perception_batch.read.rigs.camera_info import lens_model
 
 MAX_RIG_BYTES = 4 << 20
 _KNOWN = "our rig file (`cameras:`), ROS camera_info, Kalibr camchain or OpenCV FileStorage"

@@ -15,7 +15,7 @@ from rosbags.rosbag1 import Reader
 from rosbags.rosbag1.reader import Header, IndexData, RecordType, read_bytes, read_uint32
 
 from perception_batch.errors import LogError
-from perception_batch.read.logfile import MAX_NS, Channel, Message
+from perception_batch.read.containers.logfile import MAX_NS, Channel, Message
 
 # Bags that were converted topic by topic (kitti2bag) want one chunk of each topic at the same time; with
 # only the last chunk kept, as in rosbags' own `messages`, each chunk would be read again and again.
@@ -42,7 +42,7 @@ class Bag1File:
         self._reader.open()
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self.channels: tuple[Channel, ...] = tuple(
-            Channel(c.id, c.topic, c.msgtype, 1, c.msgdef.data, False) for c in self._reader.connections
+            Channel(c.id, c.topic, c.msgtype, "ros1", c.msgdef.data, False) for c in self._reader.connections
         )
         self._counts = {c.id: c.msgcount for c in self._reader.connections}
         self.message_count = sum(self._counts.values())

@@ -9,7 +9,7 @@ from typing import Any
 
 from perception_batch.calibration import Intrinsics, LensModel
 from perception_batch.errors import printable
-from perception_batch.read.topics import stem
+from perception_batch.read.images.topics import stem
 
 _MODELS: dict[str, LensModel] = {
     "plumb_bob": "plumb_bob",

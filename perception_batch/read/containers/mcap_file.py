@@ -14,8 +14,8 @@ from rosbags.rosbag2.storage_mcap import Channel as McapChannel
 from rosbags.rosbag2.storage_mcap import McapReader
 
 from perception_batch.errors import UnsupportedEncoding, printable
-from perception_batch.read.logfile import Channel, Message, normalize_type
-from perception_batch.read.zstd_message import unpack
+from perception_batch.read.containers.logfile import Channel, Message, normalize_type
+from perception_batch.read.containers.zstd_message import unpack
 
 _READABLE_SCHEMAS = (b"ros2msg", b"ros2idl", b"omgidl", b"")
 _SCHEMA, _FOOTER = 0x03, 0x02
@@ -91,7 +91,7 @@ class McapFile:
                 c.id,
                 c.topic,
                 normalize_type(c.msgtype),
-                2,
+                "cdr",
                 c.msgdef.data,
                 c.msgdef.format is MessageDefinitionFormat.IDL,
             )

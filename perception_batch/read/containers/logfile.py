@@ -14,6 +14,15 @@ READABLE = ".bag (ROS 1), .mcap and .db3 (ROS 2), or a rosbag2 folder"
 MAX_NS = 2**63 - 1
 
 
+Serialization = Literal["ros1", "cdr", "protobuf", "json", "file"]
+"""``file``: a message is one image file or one packet of a video, and its stamp is `Message.publish_ns`."""
+
+STILL_FILE = "image file"
+"""`Channel.msgtype` of image files."""
+VIDEO_FILE = "video packet"
+"""`Channel.msgtype` of video files, followed by a space and the codec: ``video packet h264``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Channel:
     """One topic in one file."""
@@ -23,13 +32,17 @@ class Channel:
     topic: str
     """Topic name."""
     msgtype: str
-    """Normalised, such as ``sensor_msgs/msg/Image``."""
-    ros: Literal[1, 2]
-    """Which serialisation the messages have."""
+    """Normalised, such as ``sensor_msgs/msg/Image`` or ``foxglove.RawImage``."""
+    encoding: Serialization
+    """How the messages are serialised."""
     definition: str
-    """The message definition that the file carries; empty where none."""
+    """The ROS message definition that the file carries; empty where none."""
     is_idl: bool
     """True where `definition` is IDL, not the msg language."""
+    schema: bytes = b""
+    """What the file says of a type that is not ROS's: a serialised FileDescriptorSet, or a JSON schema."""
+    extradata: bytes = b""
+    """Of a video file's track: parameter sets that stand outside its packets."""
 
 
 class Message(NamedTuple):
@@ -41,6 +54,8 @@ class Message(NamedTuple):
     """Topic and type."""
     data: bytes
     """Serialised message, decompressed."""
+    publish_ns: int = 0
+    """When its sender published it, ns, or the time of a picture file; 0 where the container does not know."""
 
 
 class LogFile(Protocol):
@@ -49,7 +64,7 @@ class LogFile(Protocol):
     path: Path
     """The file."""
     channels: tuple[Channel, ...]
-    """Topics whose serialisation is ROS's; those without messages too."""
+    """Topics whose serialisation is known; those without messages too."""
     start_ns: int
     """Log time of the first message; `MAX_NS` in a file without messages."""
     stop_ns: int
@@ -104,15 +119,15 @@ def open_log_file(path: Path, max_message_bytes: int) -> LogFile:
         raise LogError(path, "the file is empty")
     try:
         if magic.startswith(b"#ROSBAG V"):
-            from perception_batch.read.bag1_file import Bag1File
+            from perception_batch.read.containers.bag1_file import Bag1File
 
             return Bag1File(path)
         if magic.startswith(b"\x89MCAP0\r\n"):
-            from perception_batch.read.mcap_file import McapFile
+            from perception_batch.read.containers.mcap_file import McapFile
 
             return McapFile(path, max_message_bytes)
         if magic.startswith(b"SQLite format 3\0"):
-            from perception_batch.read.sqlite_file import SqliteFile
+            from perception_batch.read.containers.sqlite_file import SqliteFile
 
             return SqliteFile(path, max_message_bytes)
     except LogError:

@@ -8,9 +8,15 @@ from typing import Any
 import numpy as np
 
 from perception_batch.geometry import SE3
-from perception_batch.read.frames import int64, plausible
+from perception_batch.read.images.frames import int64, plausible
+from perception_batch.read.rigs.transforms import (
+    WORLD_FRAMES,
+    TransformTree,
+    frame_name,
+    is_world,
+    sound_pose,
+)
 from perception_batch.read.small_message import stamp_of
-from perception_batch.read.transforms import WORLD_FRAMES, TransformTree, frame_name, is_world, sound_pose
 from perception_batch.types import EgoPose, FloatArray
 
 TF = "tf"

@@ -8,12 +8,12 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from perception_batch.errors import LogError, printable
-from perception_batch.read.bag_metadata import StatedCounts
-from perception_batch.read.discover import AbsentSplits, discover
-from perception_batch.read.frames import int64
-from perception_batch.read.logfile import LogFile, Message, open_log_file
-from perception_batch.read.tape import merged
-from perception_batch.read.topics import TopicInfo
+from perception_batch.read.containers.bag_metadata import StatedCounts
+from perception_batch.read.containers.discover import AbsentSplits, discover
+from perception_batch.read.containers.logfile import LogFile, Message, open_log_file
+from perception_batch.read.containers.tape import merged
+from perception_batch.read.images.frames import int64
+from perception_batch.read.images.topics import TopicInfo
 from perception_batch.types import Loss
 
 

@@ -13,7 +13,7 @@ from log_writer import CameraSpec, write_log
 
 from perception_batch.errors import LogError
 from perception_batch.read import open_log
-from perception_batch.read.sqlite_file import SqliteFile
+from perception_batch.read.containers.sqlite_file import SqliteFile
 from perception_batch.types import EncodedFrame
 
 A, B = "/a/image_raw/compressed", "/b/image_raw/compressed"

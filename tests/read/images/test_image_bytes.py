@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from log_writer import message_types
 
-from perception_batch.read.image_header import still_header
-from perception_batch.read.image_message import MalformedMessage, parse_raw, parse_still
+from perception_batch.read.images.image_header import still_header
+from perception_batch.read.images.image_message import MalformedMessage, parse_raw, parse_still
 
 NAMES = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=12)
 STORES = {1: message_types("bag1"), 2: message_types("mcap")}

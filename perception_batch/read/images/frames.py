@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from perception_batch.errors import printable
-from perception_batch.read.image_header import UNKNOWN, still_header
-from perception_batch.read.image_message import MalformedMessage, parse_raw, parse_still
-from perception_batch.read.logfile import Message
+from perception_batch.read.containers.logfile import Message
+from perception_batch.read.images.image_header import UNKNOWN, still_header
+from perception_batch.read.images.image_message import MalformedMessage, parse_raw, parse_still
 from perception_batch.read.small_message import COMPRESSED
 from perception_batch.types import EncodedFrame, RawPayload, StillPayload
 
@@ -57,9 +57,10 @@ class ParsedImage:
 def parse_image(message: Message) -> ParsedImage:
     """Parse an image message of either type, without copying the image."""
     channel = message.channel
+    ros: Literal[1, 2] = 1 if channel.encoding == "ros1" else 2
     try:
         if channel.msgtype == COMPRESSED:
-            still = parse_still(message.data, channel.ros)
+            still = parse_still(message.data, ros)
             encoding, *claimed = still_header(still.data)
             width, height = _believed(*claimed)
             depth = "compresseddepth" in still.format.lower()
@@ -73,7 +74,7 @@ def parse_image(message: Message) -> ParsedImage:
                 depth,
                 StillPayload(still.data),
             )
-        raw = parse_raw(message.data, channel.ros)
+        raw = parse_raw(message.data, ros)
     except MalformedMessage:
         return ParsedImage(False)
     width, height = _believed(raw.width_px, raw.height_px)
@@ -140,7 +141,7 @@ class FrameMaker:
             width_px=image.width_px,
             height_px=image.height_px,
             original_stamp_ns=int64(original),
-            stamp_ok=stamp_ok,
+            unused="" if stamp_ok else "bad_stamp",
         )
         self._sequence += 1
         return frame

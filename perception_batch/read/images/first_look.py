@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from perception_batch.read.frames import choose_clock, int64, median_skew_ns, parse_image, plausible
-from perception_batch.read.image_header import UNKNOWN
-from perception_batch.read.logfile import Message
+from perception_batch.read.containers.logfile import Message
+from perception_batch.read.images.frames import choose_clock, int64, median_skew_ns, parse_image, plausible
+from perception_batch.read.images.image_header import UNKNOWN
 from perception_batch.read.source import CameraHead
 
 

@@ -8,14 +8,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from perception_batch.errors import LogError, printable
-from perception_batch.read.logfile import MAX_NS, Channel, LogFile, Message, reason_of
+from perception_batch.read.containers.logfile import MAX_NS, Channel, LogFile, Message, reason_of
 from perception_batch.types import Loss
 
 log = logging.getLogger(__name__)
 
 LossSink = Callable[[Loss], None]
 
-_NO_CHANNEL = Channel(-1, "", "", 2, "", False)
+_NO_CHANNEL = Channel(-1, "", "", "cdr", "", False)
 
 
 def merged(

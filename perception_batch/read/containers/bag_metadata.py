@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from perception_batch.read.logfile import LogFile
+from perception_batch.read.containers.logfile import LogFile
 
 MAX_METADATA_BYTES = 16 << 20
 

@@ -8,8 +8,8 @@ import pytest
 
 from perception_batch.config import CameraConfig
 from perception_batch.errors import ConfigError, LogError
-from perception_batch.read.camera_info import info_topics_beside
-from perception_batch.read.topics import TopicInfo, file_safe, find_cameras, is_picture
+from perception_batch.read.images.topics import TopicInfo, file_safe, find_cameras, is_picture
+from perception_batch.read.rigs.camera_info import info_topics_beside
 
 COMPRESSED, RAW = "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image"
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from perception_batch.read.bag_metadata import StatedCounts, parse_metadata, topic_totals
-from perception_batch.read.logfile import MAX_NS, Channel, Message, normalize_type
-from perception_batch.read.zstd_message import unpack
+from perception_batch.read.containers.bag_metadata import StatedCounts, parse_metadata, topic_totals
+from perception_batch.read.containers.logfile import MAX_NS, Channel, Message, normalize_type
+from perception_batch.read.containers.zstd_message import unpack
 
 _DEFINED_SINCE = 4
 """Schema version (ROS 2 Iron) from which a file carries its message definitions."""
@@ -94,7 +94,7 @@ class SqliteFile:
         if not all(isinstance(row[0], int) and all(isinstance(v, str) for v in row[1:3]) for row in rows):
             raise ValueError("its columns hold values of a wrong type")
         self.channels: tuple[Channel, ...] = tuple(
-            Channel(topic_id, topic, normalize_type(msgtype), 2, *definitions.get(msgtype, ("", False)))
+            Channel(topic_id, topic, normalize_type(msgtype), "cdr", *definitions.get(msgtype, ("", False)))
             for topic_id, topic, msgtype, serialization in rows
             if serialization == "cdr"
         )

@@ -15,7 +15,7 @@ from perception_batch.calibration import Rig
 from perception_batch.config import CameraConfig, PoseConfig, ReadConfig
 from perception_batch.errors import CalibrationError, ConfigError
 from perception_batch.read import open_log, write_rig
-from perception_batch.read.rig_file import read_rig_file
+from perception_batch.read.rigs.rig_file import read_rig_file
 from perception_batch.types import EgoPose
 
 IDENTITY = (0.0, 0.0, 0.0, 1.0)

@@ -1,0 +1,1 @@
+"""The vehicle's motion, from what the log says of it."""

@@ -1,0 +1,1 @@
+"""Calibration: from CameraInfo and transforms of the log, from files, and put together."""
