@@ -1,108 +1,136 @@
-"""How fast the simulator draws on one core: images a second, and the milliseconds of each stage.
+"""How fast ``perception-batch simulate`` is on one core: images a second of the whole command, and where they go.
 
-    python scripts/benchmark_simulator.py [--preset surround6|front|fisheye4] [--time-of-day day|dusk|night]
+    python scripts/benchmark_simulator.py [--preset surround6 --preset front ...] [--duration 20] [--stagger 40]
 
-CPU time is what is measured, so that other programs on the machine count less; wall time stands beside it. The
-process is held on one core where the system can do so, and OpenCV on one thread.
+Every drive is written as the command writes it, log and truth, to a folder that is removed again. CPU time is what is
+measured, so that other programs on the machine count less; wall time stands beside it. The process is held on one core
+where the system can do so, and OpenCV on one thread.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 
-from perception_batch.simulate.draw import Drawer
-from perception_batch.simulate.gather import ShapeCache
-from perception_batch.simulate.own_vehicle import own_vehicle_mesh
-from perception_batch.simulate.rigs import rig_of
-from perception_batch.simulate.sensor import Sensor
-from perception_batch.simulate.settings import SimulateSettings
-from perception_batch.simulate.world import build_world
+from perception_batch.simulate.drive import simulate
+from perception_batch.simulate.road_users import plan_traffic
+from perception_batch.simulate.scene import EgoState, Light, Mesh, Thing, World
+from perception_batch.simulate.settings import CAMERAS, Faults, SimulateSettings
+from perception_batch.simulate.stage import real_stage
+from perception_batch.simulate.stopwatch import Stopwatch
 
-T = TypeVar("T")
+STAGES = ("world", "draw", "sensor", "encode", "truth", "write")
 
 
-class Stages:
-    """CPU time by stage, ns."""
+@dataclass(frozen=True, slots=True)
+class WatchedWorld:
+    """A world whose time is counted for itself, whoever asks it."""
 
-    def __init__(self) -> None:
-        self.spent: dict[str, int] = {}
+    world: World
+    watch: Stopwatch
 
-    def run(self, stage: str, work: Callable[[], T]) -> T:
-        """The result of `work`, its time added to the stage."""
-        start = time.process_time_ns()
-        result = work()
-        self.spent[stage] = self.spent.get(stage, 0) + time.process_time_ns() - start
-        return result
+    @property
+    def light(self) -> Light:
+        """See `World`."""
+        return self.world.light
+
+    def ego(self, time_s: float) -> EgoState:
+        """See `World`."""
+        with self.watch.stage("world"):
+            return self.world.ego(time_s)
+
+    def things(self, time_s: float, radius_m: float) -> list[Thing]:
+        """See `World`."""
+        with self.watch.stage("world"):
+            return self.world.things(time_s, radius_m)
+
+    def scenery(self, time_s: float, radius_m: float) -> list[Mesh]:
+        """See `World`."""
+        with self.watch.stage("world"):
+            return self.world.scenery(time_s, radius_m)
+
+    def ground_z_m(self, x_m: float, y_m: float) -> float:
+        """See `World`."""
+        return self.world.ground_z_m(x_m, y_m)
+
+
+def measure(settings: SimulateSettings) -> None:
+    """Write one drive and print its table."""
+    plan_traffic.cache_clear()  # the command builds one world, and this one is built for each preset
+    stage, watch, building_s = real_stage(), Stopwatch(), 0.0
+
+    def world(settings: SimulateSettings, length_s: float) -> World:
+        nonlocal building_s
+        start_s = time.process_time()
+        built = stage.world(settings, length_s)
+        building_s = time.process_time() - start_s
+        return WatchedWorld(built, watch)
+
+    wall_s, cpu_s = time.monotonic(), time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        log = simulate(Path(folder) / "drive", settings, stage=replace(stage, world=world), watch=watch)
+        wall_s, cpu_s = time.monotonic() - wall_s, time.process_time() - cpu_s
+        files = [log] if log.is_file() else list(log.iterdir())
+        size_mb = sum(file.stat().st_size for file in files) / 1e6
+    images = settings.cycles * len(CAMERAS[settings.preset])
+    width, height = settings.size_px
+    print(
+        f"{settings.preset}, {settings.time_of_day}{', hills' if settings.hills else ''}: {images} images of "
+        f"{width}x{height} in {settings.duration_s:g} s, {settings.image}, {settings.container}, {size_mb:.0f} MB"
+    )
+    spent_ns = dict(watch.spent_ns)
+    spent_ns["world"] -= round(building_s * 1e9)
+    rest_ns = round(cpu_s * 1e9) - sum(watch.spent_ns.values())
+    for name in STAGES:
+        print(f"  {name:8} {spent_ns.get(name, 0) / images / 1e6:6.2f} ms an image")
+    print(f"  {'rest':8} {rest_ns / images / 1e6:6.2f} ms an image")
+    print(f"  building the world took {building_s:.2f} s")
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e3 if sys.platform == "linux" else 1e6)
+    print(
+        f"  {images / cpu_s:.1f} images/s of CPU time, {images / wall_s:.1f} of wall time, one core; ", end=""
+    )
+    print(f"peak {peak_mb:.0f} MB so far", flush=True)
 
 
 def main() -> None:
-    """Draw, expose, encode and write `--steps` timesteps and print the table."""
+    """Measure each preset."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--preset", choices=["surround6", "front", "fisheye4"], default="surround6")
+    parser.add_argument("--preset", choices=sorted(CAMERAS), action="append", help="all where none is named")
     parser.add_argument("--time-of-day", choices=["day", "dusk", "night"], default="day")
     parser.add_argument("--hills", action="store_true")
-    parser.add_argument("--steps", type=int, default=24, help="timesteps, one every 1/12 s")
-    parser.add_argument("--start", type=float, default=3.0, help="seconds into the drive")
-    parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--duration", type=float, default=20.0, help="seconds of each drive (20)")
+    parser.add_argument("--stagger", type=float, default=0.0, help="ms, cameras at times of their own")
+    parser.add_argument("--size", default="960x600")
+    parser.add_argument("--image", default="jpeg")
+    parser.add_argument("--format", default="mcap")
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     cv2.setNumThreads(1)
-
-    world = build_world(
-        options.seed, duration_s=options.start + 60, time_of_day=options.time_of_day, hills=options.hills
-    )
-    rig = rig_of(SimulateSettings(preset=options.preset))
-    shapes = ShapeCache()
-    drawers = {
-        name: Drawer(camera, own_vehicle=own_vehicle_mesh(), shapes=shapes)
-        for name, camera in rig.cameras.items()
-    }
-    sensors = {name: Sensor(options.seed, name) for name in drawers}
-    stages, images, size, things = Stages(), 0, 0, 0
-    for name, drawer in drawers.items():  # meshes and noise are made ready once
-        sensors[name].expose(drawer.draw(world, options.start).image, 0, world.light)
-    wall = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "frames").open("wb") as log:
-        for step in range(options.steps):
-            at = options.start + step / 12
-            stages.run(
-                "world", lambda at=at: (world.things(at, 160.0), world.scenery(at, 160.0), world.ego(at))
+    width, height = (int(part) for part in options.size.split("x"))
+    for preset in options.preset or CAMERAS:
+        measure(
+            SimulateSettings(
+                preset=preset,
+                duration_s=options.duration,
+                size_px=(width, height),
+                container=options.format,
+                image=options.image,
+                seed=options.seed,
+                time_of_day=options.time_of_day,
+                hills=options.hills,
+                faults=Faults(stagger_ms=options.stagger),
             )
-            for name, drawer in drawers.items():
-                drawing = stages.run("draw", lambda drawer=drawer, at=at: drawer.draw(world, at))
-                picture = stages.run(
-                    "sensor",
-                    lambda name=name, drawing=drawing, step=step: sensors[name].expose(
-                        drawing.image, step, world.light
-                    ),
-                )
-                jpeg = stages.run(
-                    "jpeg",
-                    lambda picture=picture: cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1],
-                )
-                stages.run("write", lambda jpeg=jpeg: log.write(jpeg.tobytes()))
-                images, size, things = images + 1, size + len(jpeg), things + len(drawing.amodal_px)
-    wall = time.monotonic() - wall
-    total = sum(stages.spent.values())
-    width, height = next(iter(rig.cameras.values())).intrinsics.width_px, drawing.image.shape[0]
-    print(
-        f"{images} images of {width}x{height}, {options.preset}, {options.time_of_day}, {things / images:.0f} things each"
-    )
-    for stage, spent in stages.spent.items():
-        print(f"  {stage:8} {spent / images / 1e6:6.1f} ms an image")
-    print(f"  {'all':8} {total / images / 1e6:6.1f} ms an image; {size / images / 1e3:.0f} kB an image")
-    print(
-        f"{images * 1e9 / total:.1f} images/s of CPU time, {images / wall:.1f} images/s of wall time, one core"
-    )
+        )
 
 
 if __name__ == "__main__":

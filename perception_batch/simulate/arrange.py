@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from perception_batch.simulate import order
-from perception_batch.simulate.gather import Seen
-from perception_batch.simulate.outlines import Outlines, rows_by
+from perception_batch.simulate.outlines import Outlines
+from perception_batch.simulate.seen import Seen
 from perception_batch.simulate.solids import ranks
 
 FloatArray = npt.NDArray[np.float64]
@@ -21,6 +21,8 @@ _HIDDEN_M = 0.1
 """Feet that lie less than this below a patch's plane are not looked at: wheels stand on bumps."""
 _HIDDEN_PX = 1.5
 """Nor those that a patch would hide less than this of."""
+_LONGEST_CHAIN = 24
+"""Faces of a body or of several that overlap are ordered in at most so many layers; ten is much."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,13 +72,15 @@ def rising_ground(seen: Seen, outlines: Outlines, body_box: FloatArray) -> IntAr
     bodies = np.flatnonzero(~np.isnan(body_box[:, 0]) & (seen.object_id > 0))
     if not len(rows) or not len(bodies):
         return np.zeros(0, np.int64)
-    face, box = outlines.face[rows], outlines.box_px[rows]
-    theirs = body_box[bodies] + (0, 0, 0, -_HIDDEN_PX)
-    meet = (box[:, None, :2] < theirs[None, :, 2:]).all(axis=2) & (
-        theirs[None, :, :2] < box[:, None, 2:]
-    ).all(axis=2)
+    face, box = outlines.face[rows], outlines.box_px[rows, :, None]
+    theirs = (body_box[bodies] + (0, 0, 0, -_HIDDEN_PX)).T
     away = np.linalg.norm(seen.middle[face], axis=1)
-    g, b = np.nonzero(meet & (away[:, None] < np.linalg.norm(seen.center[bodies], axis=1)[None]))
+    meet = away[:, None] < np.linalg.norm(seen.center[bodies], axis=1)
+    meet &= box[:, 0] < theirs[2]
+    meet &= box[:, 1] < theirs[3]
+    meet &= box[:, 2] > theirs[0]
+    meet &= box[:, 3] > theirs[1]
+    g, b = np.nonzero(meet)
     face, body = face[g], bodies[b]
     axes, half = seen.axes[body], seen.half[body]
     foot = seen.center[body] - axes[:, 2] * half[:, 2:]
@@ -109,7 +113,10 @@ def arranged(seen: Seen, outlines: Outlines, body_box: FloatArray) -> Arrangemen
     covered[a[place[b] >= place[a]]] = True
     covered[b[place[a] >= place[b]]] = True
 
-    shared = np.bincount(place[alive], minlength=int(place.max()) + 1 if bodies else 0)[place] > 1
+    places = int(place.max()) + 1 if bodies else 0
+    shared = np.bincount(place[alive], minlength=places)[place] > 1
+    # Where all of them are small scenery, distance tells enough.
+    shared &= np.bincount(place[alive[~seen.small[alive]]], minlength=places)[place] > 0
     rank, uncertain = seen.rank, 0
     open_body = shared | ~seen.ranked
     if (open_body[seen.body] & ~seen.ground).any():
@@ -133,25 +140,23 @@ def _ranked_faces(
     np.fmin.at(box[:, :2], outlines.face, outlines.box_px[:, :2])
     np.fmax.at(box[:, 2:], outlines.face, outlines.box_px[:, 2:])
     drawn = ~np.isnan(box[:, 0]) & ~seen.ground
-    edges = seen.edges[open_body[seen.body[seen.edges[:, 0]]]]
+    edges = seen.edges(open_body)
     # Faces that do not meet on the screen need no order, and orders that nobody needs can go round in rings.
     one, other = box[edges[:, 0]], box[edges[:, 1]]
     with np.errstate(invalid="ignore"):
-        meet = (one[:, :2] < other[:, 2:]).all(axis=1) & (other[:, :2] < one[:, 2:]).all(axis=1)
+        meet = (one[:, 0] < other[:, 2]) & (one[:, 1] < other[:, 3])
+        meet &= (other[:, 0] < one[:, 2]) & (other[:, 1] < one[:, 3])
     edges = edges[meet]
     loose = np.flatnonzero(drawn & (shared | ~seen.complete)[seen.body])
     certain, uncertain = np.ones(len(edges), np.bool_), 0
     if len(loose):
-        by_place = rows_by(place[seen.body[loose]])
-        pairs = np.concatenate(
-            [loose[rows][order.overlapping(box[loose[rows]])] for rows in by_place.values()]
-        )
+        pairs = loose[order.overlapping_within(box[loose], place[seen.body[loose]])]
         one, other = seen.body[pairs[:, 0]], seen.body[pairs[:, 1]]
         pairs = pairs[(one != other) | ~seen.complete[one]]
-        more, sure = order.face_order(pairs, seen.corners, seen.normal)
+        more, sure = order.face_order(pairs, seen.corners, seen.normal, seen.middle)
         uncertain = int((~sure).sum())
         edges, certain = np.concatenate([edges, more]), np.concatenate([certain, sure])
-    found, lost = ranks(edges, len(seen.rank))
+    found, lost = ranks(edges, len(seen.rank), most=_LONGEST_CHAIN)
     if len(lost):  # a ring of faces: leave out the guesses
-        found, lost = ranks(edges[certain], len(seen.rank))
+        found, lost = ranks(edges[certain], len(seen.rank), most=_LONGEST_CHAIN)
     return np.where(open_body[seen.body], found, seen.rank), uncertain + len(lost)

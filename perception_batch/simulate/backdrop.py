@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from perception_batch.geometry import SE3
-from perception_batch.simulate.gather import Seen
 from perception_batch.simulate.lens import Lens
 from perception_batch.simulate.scene import IdImage, Light
+from perception_batch.simulate.seen import Seen
 from perception_batch.types import Image
 
 FloatArray = npt.NDArray[np.float64]
@@ -43,8 +43,8 @@ class _GroundLight:
 
     light: Light
     """The light that it was made for."""
-    keep: Image
-    """(H, W, 3) share of the ground's colour that is left, 255 = all."""
+    keep: npt.NDArray[np.uint8]
+    """(H, W) share of the ground's colour that is left, 255 = all."""
     add: Image
     """(H, W, 3) colour of the air before it."""
     beam: Image | None
@@ -104,16 +104,20 @@ class Backdrop:
         tables = self._sky
         rays = self._high_rays @ odom_SE3_base.rotation.T.astype(np.float32)
         z = rays[:, 2]
-        color = tables.by_height[(z.clip(0, 1) * _HEIGHTS).astype(np.int32)]
+        color = tables.by_height.take((z.clip(0, 1) * _HEIGHTS).astype(np.int32), axis=0)
         toward = rays @ light.sun_odom.astype(np.float32)
         level = (toward.clip(0, 1) * _GLOWS).astype(np.int32)
-        color += tables.glow[level][:, None] * (tables.warm - color)
+        color += tables.glow.take(level)[:, None] * (tables.warm - color)
         above = np.flatnonzero(z > 0.015)
-        lift = _CLOUD_SCALE / (z[above] + 0.12)
-        x = (rays[above, 0] * lift).astype(np.int32) & (_CLOUD_PX - 1)
-        y = (rays[above, 1] * lift).astype(np.int32) & (_CLOUD_PX - 1)
-        cover = self._clouds[y, x] * (z[above] * 7).clip(0, tables.cloud_most)
-        color[above] += cover[:, None] * (tables.cloud[level[above]] - color[above])
+        up = z.take(above)
+        lift = _CLOUD_SCALE / (up + 0.12)
+        x = (rays[:, 0].take(above) * lift).astype(np.int32) & (_CLOUD_PX - 1)
+        y = (rays[:, 1].take(above) * lift).astype(np.int32) & (_CLOUD_PX - 1)
+        cover = self._clouds.ravel().take(y * _CLOUD_PX + x) * (up * 7).clip(0, tables.cloud_most)
+        cloudy = np.flatnonzero(cover)  # half of the sky is blue
+        above, cover = above.take(cloudy), cover.take(cloudy)[:, None]
+        clouds = tables.cloud.take(level.take(above), axis=0)
+        color[above] += cover * (clouds - color.take(above, axis=0))
         small = self._small
         small[:] = light.sky_horizon
         small.reshape(-1, 3)[self._high] = color.clip(0, 255)
@@ -127,16 +131,29 @@ class Backdrop:
         at = self._base_SE3_camera.apply(middle)
         return np.asarray(at[:, 2] < 0.5 * self._base_SE3_camera.translation_m[2])
 
-    def light_ground(self, image: Image, light: Light) -> None:
-        """Fade the ground into the air with distance and, at night, let the own headlamps fall on it."""
+    def light_ground(
+        self, image: Image, light: Light, shadow: tuple[npt.NDArray[np.uint8], tuple[int, int]] | None
+    ) -> None:
+        """Darken the ground by the shadows, fade it into the air with distance and, at night, let the own headlamps
+        fall on it. The mask of the shadows has half the picture's size; its rows that hold any are known."""
         ground = self._light_on_ground(light)
-        part = image[ground.first :]
+        height, width = self._hw
+        keep, first = ground.keep, ground.first
+        if shadow is not None:
+            mask, (top, bottom) = shadow
+            top, bottom = max(2 * top - 2, 0), min(2 * bottom + 2, height)
+            full = cv2.resize(255 - mask, (width, height), interpolation=cv2.INTER_LINEAR)
+            first = min(first, top)
+            keep = keep.copy()
+            cv2.multiply(keep[top:bottom], full[top:bottom], dst=keep[top:bottom], scale=1 / 255)
+        part = image[first:]
         if not len(part):
             return
         if ground.beam is not None:
-            cv2.add(part, cv2.multiply(part, ground.beam[ground.first :], scale=_BEAM_GAIN / 255), dst=part)
-        cv2.multiply(part, ground.keep[ground.first :], dst=part, scale=1 / 255)
-        cv2.add(part, ground.add[ground.first :], dst=part)
+            cv2.add(part, cv2.multiply(part, ground.beam[first:], scale=_BEAM_GAIN / 255), dst=part)
+        keep = keep[first:]
+        cv2.multiply(part, cv2.merge([keep, keep, keep]), dst=part, scale=1 / 255)
+        cv2.add(part, ground.add[first:], dst=part)
 
     def _light_on_ground(self, light: Light) -> _GroundLight:
         if self._ground is None or self._ground.light is not light:
@@ -157,9 +174,7 @@ class Backdrop:
             beam = np.clip(np.round(full), 0, 255).astype(np.uint8)
         return _GroundLight(
             light,
-            np.round(self._resized(np.repeat(keep[..., None] * 255, 3, axis=2).astype(np.float32))).astype(
-                np.uint8
-            ),
+            np.round(self._resized((keep * 255).astype(np.float32))).astype(np.uint8),
             np.round(self._resized(add.astype(np.float32))).astype(np.uint8),
             beam,
             max(0, (int(np.flatnonzero((~above).any(axis=1))[0]) - 1) * _STEP_PX)
@@ -179,18 +194,6 @@ class Backdrop:
         gain = np.where(seen.ground | seen.shines, 0.0, 0.85 * _beam(at) * facing)
         lighted: FloatArray = colors + seen.color * gain[:, None] * np.array([1.0, 0.96, 0.86])
         return lighted
-
-    @staticmethod
-    def darken(image: Image, shadow: tuple[npt.NDArray[np.uint8], tuple[int, int]] | None) -> None:
-        """Multiply the picture by one less the shadow."""
-        if shadow is None:
-            return
-        mask, (first, last) = shadow
-        height, width = image.shape[:2]
-        top, bottom = max(2 * first - 2, 0), min(2 * last + 2, height)
-        left = cv2.resize(255 - mask, (width, height), interpolation=cv2.INTER_LINEAR)[top:bottom]
-        part = image[top:bottom]
-        cv2.multiply(part, cv2.merge([left, left, left]), dst=part, scale=1 / 255)
 
     def lighten(self, image: Image, pools: npt.NDArray[np.uint8] | None, light: Light) -> None:
         """Add to the picture its own colours where lamps shine on it, less where the own headlamps will do so."""

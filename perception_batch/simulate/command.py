@@ -38,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--jpeg-quality", type=int, default=94, metavar="Q", help="1 to 100 (94)")
     add("--no-noise", action="store_true", help="pictures without a sensor's noise, blur and exposure")
+    add(
+        "--low-pass",
+        action=argparse.BooleanOptionalAction,
+        help="an optical low-pass filter before each sensor (as cameras with a Bayer filter have it: with bayer_rggb8)",
+    )
     add("--trigger", action="store_true", help="also a topic of trigger stamps")
     add("--camera-info", default="frame", metavar="WHEN", help="with each frame (default) or each second")
     add("--ego-rate", type=float, default=50.0, metavar="HZ", help="of /tf and /odom (50)")
@@ -135,6 +140,7 @@ def settings_of(arguments: argparse.Namespace) -> SimulateSettings:
         density=a.density,
         jpeg_quality=a.jpeg_quality,
         noise=not a.no_noise,
+        low_pass=a.low_pass,
         trigger_topic=a.trigger,
         camera_info=a.camera_info,
         ego_rate_hz=a.ego_rate,

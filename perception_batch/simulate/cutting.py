@@ -98,7 +98,7 @@ def cut_apart(
         i, j = i[meet], j[meet]
         if not len(i) or len(count) >= limit:
             break
-        size = _areas(corners)
+        size = areas_of(corners)
         smaller, larger = np.where(size[i] <= size[j], (i, j), (j, i))
         cut_by = dict(zip(smaller.tolist(), larger.tolist(), strict=True))
         pieces: list[FloatArray] = []
@@ -171,7 +171,8 @@ def _parted(low: FloatArray, high: FloatArray, i: IntArray, j: IntArray) -> Bool
     return np.asarray((np.maximum(low[j] - high[i], low[i] - high[j]) >= -TOUCHING_M).any(axis=1))
 
 
-def _areas(corners: FloatArray) -> FloatArray:
+def areas_of(corners: FloatArray) -> FloatArray:
+    """(F,) areas of (F, 4, 3) flat faces."""
     cross = np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
     area: FloatArray = 0.5 * np.linalg.norm(cross, axis=1)
     return area

@@ -16,7 +16,7 @@ from perception_batch.calibration import Camera
 from perception_batch.geometry import SE3
 from perception_batch.simulate.arrange import arranged, body_boxes, ground_order, rising_ground
 from perception_batch.simulate.backdrop import Backdrop
-from perception_batch.simulate.gather import Gatherer, Seen, ShapeCache
+from perception_batch.simulate.gather import Gatherer, ShapeCache
 from perception_batch.simulate.lens import Lens, Polygons
 from perception_batch.simulate.outlines import (
     Box,
@@ -29,6 +29,7 @@ from perception_batch.simulate.outlines import (
     silhouette,
 )
 from perception_batch.simulate.scene import NO_OBJECT, Drawing, IdImage, Light, Mesh, World
+from perception_batch.simulate.seen import Seen
 from perception_batch.simulate.shade import hazed, lamp_pools, lit, shadows
 from perception_batch.simulate.solids import solid_of_thing
 from perception_batch.types import Image
@@ -38,6 +39,8 @@ IntArray = npt.NDArray[np.int64]
 
 _LEAST_PX = 0.4
 """Things smaller than this in both directions are not drawn, nor have they truth."""
+_CELL_PX = 8
+"""Cells of a coarse image in which it is looked up what may lie near to what."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,6 +98,7 @@ class Drawer:
         if len(seen.far_count):
             shown, convex = self._with_far(shown, convex, seen)
         outlines = outlines_of(shown, convex, width, height)
+        outlines.large[outlines.face >= real] = True  # a thing far away has no other
         image = self._backdrop.sky(light, odom_SE3_base)
         ids: IdImage = np.zeros((height, width), np.int32)
 
@@ -105,13 +109,13 @@ class Drawer:
             seen = replace(seen, ground=ground)
         colors = self._colors(seen, light, odom_SE3_base)
         fill_colors(image, outlines, ground_order(seen, outlines), colors)
+        dark = None
         if self._shadows:
             below_m = self.camera.base_SE3_camera.inverse().translation_m
-            dark = shadows(seen, light, odom_SE3_camera, self.lens, below_m)
-            self._backdrop.darken(image, dark)
+            dark = shadows(seen, light, odom_SE3_camera, self.lens, below_m, world.ground_z_m)
             pools = lamp_pools(seen, light, odom_SE3_camera, self.lens, below_m)
             self._backdrop.lighten(image, pools, light)
-        self._backdrop.light_ground(image, light)
+        self._backdrop.light_ground(image, light, dark)
 
         body_box = body_boxes(seen, outlines)
         arrangement = arranged(seen, outlines, body_box)
@@ -253,7 +257,8 @@ class Drawer:
 
 def _tuples(colors: FloatArray) -> list[tuple[int, ...]]:
     """(F, 3) colours as OpenCV takes them fastest."""
-    return list(map(tuple, np.clip(np.round(colors), 0, 255).astype(np.int64).tolist()))
+    whole = np.clip(np.round(colors), 0, 255).astype(np.int64)
+    return list(zip(*(whole[:, i].tolist() for i in range(3)), strict=True))
 
 
 def _under(own_px: FloatArray, body_box: FloatArray) -> npt.NDArray[np.bool_]:
@@ -274,13 +279,26 @@ def _fill_ids(
     body_box: FloatArray,
 ) -> None:
     body = seen.body[outlines.face[which]]
-    which, body = which[covers[body]], body[covers[body]]
+    written = covers[body] & outlines.large[which]
+    which, body = which[written], body[written]
     # Scenery is written only where a thing may lie below it.
-    scenery = np.flatnonzero(seen.object_id[body] == NO_OBJECT)
-    things = body_box[(seen.object_id > 0) & ~np.isnan(body_box[:, 0])] + (-1, -1, 1, 1)
-    box = outlines.box_px[which[scenery]]
-    meet = (box[:, None, :2] < things[None, :, 2:]) & (things[None, :, :2] < box[:, None, 2:])
-    keep = np.ones(len(which), np.bool_)
-    keep[scenery] = np.logical_or.reduce(meet[:, :, 0] & meet[:, :, 1], axis=1)
+    things = body_box[(seen.object_id > 0) & ~np.isnan(body_box[:, 0])]
+    keep = (seen.object_id[body] != NO_OBJECT) | _near_any(outlines.box_px[which], things, ids.shape)
     which, body = which[keep], body[keep]
     fill_ids(ids, outlines, which, seen.object_id[body].tolist())
+
+
+def _near_any(box_px: FloatArray, others_px: FloatArray, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """(N,) whether boxes come within a few pixels of any of the others, within an image of (H, W)."""
+    rows, columns = shape[0] // _CELL_PX + 1, shape[1] // _CELL_PX + 1
+    most = (columns, rows, columns, rows)
+    cells: npt.NDArray[np.uint8] = np.zeros((rows, columns), np.uint8)
+    marked = np.floor((others_px + np.array([-1, -1, 1, 1])) / _CELL_PX)
+    for left, top, right, bottom in np.clip(marked, 0, most).astype(np.int64).tolist():
+        cells[top : bottom + 1, left : right + 1] = 1
+    # How many marked cells lie in a box follows from the sums over all that lie above and to the left.
+    total = cv2.integral(cells)
+    left, top, right, bottom = np.clip(np.floor(box_px / _CELL_PX), 0, most).astype(np.int64).T
+    right, bottom = np.minimum(right + 1, columns), np.minimum(bottom + 1, rows)
+    count = total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
+    return np.asarray(count > 0)

@@ -26,6 +26,7 @@ from perception_batch.simulate.rigs import rig_of
 from perception_batch.simulate.scene import Drawing
 from perception_batch.simulate.settings import START_NS, SimulateSettings
 from perception_batch.simulate.stage import DrawsPictures, ExposesPictures, Stage, real_stage
+from perception_batch.simulate.stopwatch import Stopwatch
 from perception_batch.simulate.timing import Cycle, LogOrder, Recorder, Shot, earliest_log_ns, plan
 from perception_batch.simulate.truth import TruthWriter, seen_from
 from perception_batch.types import Image
@@ -34,8 +35,8 @@ LOG_NAME = "drive"
 TRUTH_NAME = "truth"
 PARTIAL_SUFFIX = ".partial"
 
-_SEEN_RADIUS_M = 165.0
-"""Where the objects of a picture are looked for first; the drawer's own radius is 160 m about the vehicle."""
+_SEEN_RADIUS_M = 160.0
+"""Where the objects of a picture are looked for first: as far as the drawer looks."""
 _MOTION_DELAY_NS = 2_000_000
 """Log time less stamp of ``/tf`` and ``/odom``."""
 
@@ -46,6 +47,7 @@ def simulate(
     progress: Callable[[int, int], None] | None = None,
     *,
     stage: Stage | None = None,
+    watch: Stopwatch | None = None,
 ) -> Path:
     """Draw a drive, write it as a log into the new folder `out`, and its truth into ``out/truth``.
 
@@ -54,6 +56,7 @@ def simulate(
         settings: what to draw.
         progress: called with the cycles done and their number.
         stage: other builders of world, drawer and sensor.
+        watch: is told the stages: world (building it), draw, sensor, encode, truth, write.
 
     Returns:
         The log: ``drive.bag``, the folder ``drive`` or ``drive.mcap`` within `out`.
@@ -72,7 +75,7 @@ def simulate(
         partial.mkdir(parents=True)
     try:
         with _disk_errors(out):
-            log = _write(partial, settings, rig, stage or real_stage(), progress)
+            log = _write(partial, settings, rig, stage or real_stage(), progress, watch or Stopwatch())
             partial.rename(out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -86,19 +89,24 @@ def _write(
     rig: Rig,
     stage: Stage,
     progress: Callable[[int, int], None] | None,
+    watch: Stopwatch,
 ) -> Path:
-    log = _open_log(folder, settings)
+    with watch.stage("write"):
+        log = _open_log(folder, settings)
     truth: TruthWriter | None = None
     try:
-        truth = TruthWriter(folder / TRUTH_NAME, START_NS)
-        drive = _Drive(settings, rig, stage, log, truth)
+        with watch.stage("truth"):
+            truth = TruthWriter(folder / TRUTH_NAME, START_NS)
+        drive = _Drive(settings, rig, stage, log, truth, watch)
         for done, cycle in enumerate(plan(settings), start=1):
             drive.cycle(cycle)
             if progress is not None:
                 progress(done, settings.cycles)
         drive.finish()
-        log.close()
-        truth.close(_meta(settings, rig, log.path.name, drive))
+        with watch.stage("write"):
+            log.close()
+        with watch.stage("truth"):
+            truth.close(_meta(settings, rig, log.path.name, drive))
     except BaseException:
         with contextlib.suppress(Exception):
             log.abort()
@@ -128,13 +136,21 @@ class _Drive:
     """What happens in each cycle."""
 
     def __init__(
-        self, settings: SimulateSettings, rig: Rig, stage: Stage, log: LogFile, truth: TruthWriter
+        self,
+        settings: SimulateSettings,
+        rig: Rig,
+        stage: Stage,
+        log: LogFile,
+        truth: TruthWriter,
+        watch: Stopwatch,
     ) -> None:
         self._settings, self._rig, self._log, self._truth = settings, rig, log, truth
+        self._watch = watch
         self._lead_ns = settings.period_ns + 200_000_000
         self._world_start_ns = START_NS - self._lead_ns - 300_000_000
         whole_ns = settings.cycles * settings.period_ns + 2 * (START_NS - self._world_start_ns)
-        self._world = stage.world(settings, whole_ns / 1e9)
+        with watch.stage("world"):
+            self._world = stage.world(settings, whole_ns / 1e9)
         self._eyes = {
             camera.name: _Eye(
                 camera,
@@ -160,10 +176,11 @@ class _Drive:
 
     def cycle(self, cycle: Cycle) -> None:
         """Draw, encode and write what one cycle brings."""
-        self._truth.add_cycle(cycle)
-        time_s = self._time_s(cycle.cycle_ns)
-        things = self._world.things(time_s, self._settings.truth_radius_m)
-        self._truth.add_scene(cycle, self._world.ego(time_s), things)
+        with self._watch.stage("truth"):
+            self._truth.add_cycle(cycle)
+            time_s = self._time_s(cycle.cycle_ns)
+            things = self._world.things(time_s, self._settings.truth_radius_m)
+            self._truth.add_scene(cycle, self._world.ego(time_s), things)
         self._move_until(cycle.cycle_ns + self._settings.period_ns)
         if self._settings.trigger_topic:
             self._add(self._recorder.log_ns(cycle.cycle_ns), self._log.trigger(cycle.cycle_ns))
@@ -183,7 +200,13 @@ class _Drive:
         eye = self._eyes[shot.camera]
         picture = self._repeat(eye) if shot.status == "frozen" else self._draw(eye, cycle, shot)
         if eye.drawing is not None and eye.seen is not None:
-            self._truth.add_boxes(cycle, shot, eye.drawing, eye.seen)
+            with self._watch.stage("truth"):
+                self._truth.add_boxes(cycle, shot, eye.drawing, eye.seen)
+        with self._watch.stage("write"):
+            self._add_picture(eye, shot, picture)
+
+    def _add_picture(self, eye: _Eye, shot: Shot, picture: Picture) -> None:
+        """Its messages wait to be written."""
         second = (shot.true_ns - START_NS) // 10**9
         if self._settings.camera_info == "frame" or second != eye.info_second:
             eye.info_second = second
@@ -195,20 +218,25 @@ class _Drive:
 
     def _draw(self, eye: _Eye, cycle: Cycle, shot: Shot) -> Picture:
         time_s = self._time_s(shot.true_ns)
-        drawing = eye.drawer.draw(self._world, time_s)
-        eye.image = eye.sensor.expose(drawing.image, cycle.index)
-        eye.picture = eye.encoder.encode(eye.image)
+        with self._watch.stage("draw"):
+            drawing = eye.drawer.draw(self._world, time_s)
+        with self._watch.stage("sensor"):
+            eye.image = eye.sensor.expose(drawing.image, cycle.index)
+        with self._watch.stage("encode"):
+            eye.picture = eye.encoder.encode(eye.image)
+        with self._watch.stage("truth"):
+            eye.seen = self._seen(eye.camera, drawing, time_s)
         eye.drawing = drawing
-        eye.seen = self._seen(eye.camera, drawing, time_s)
         return eye.picture
 
     def _seen(self, camera: Camera, drawing: Drawing, time_s: float) -> dict[int, tuple[str, float]]:
-        ego, radius_m = self._world.ego(time_s), _SEEN_RADIUS_M
-        seen = seen_from(camera, ego, self._world.things(time_s, radius_m))
-        while not drawing.amodal_px.keys() <= seen.keys() and radius_m < 1e6:
+        """Label and distance of all that a picture shows."""
+        radius_m, shown = _SEEN_RADIUS_M, drawing.amodal_px
+        while True:
+            things = [t for t in self._world.things(time_s, radius_m) if t.object_id in shown]
+            if len(things) >= len(shown) or radius_m >= 1e6:
+                return seen_from(camera, self._world.ego(time_s), things)
             radius_m *= 4  # the drawer looks farther
-            seen = seen_from(camera, ego, self._world.things(time_s, radius_m))
-        return seen
 
     def _repeat(self, eye: _Eye) -> Picture:
         """The same bytes again; a video encoder that gets the same picture again sends another packet."""
@@ -224,6 +252,10 @@ class _Drive:
             number += 1
 
     def _move_until(self, stop_ns: int) -> None:
+        with self._watch.stage("write"):
+            self._add_motion_until(stop_ns)
+
+    def _add_motion_until(self, stop_ns: int) -> None:
         while self._motion_ns < stop_ns:
             ego = self._world.ego(self._time_s(self._motion_ns))
             log_ns = self._recorder.log_ns(self._motion_ns + _MOTION_DELAY_NS)
@@ -236,8 +268,9 @@ class _Drive:
         self._order.add(log_ns, message)
 
     def _put_until(self, horizon_ns: int) -> None:
-        for log_ns, message in self._order.until(horizon_ns):
-            self._log.write(log_ns, message)
+        with self._watch.stage("write"):
+            for log_ns, message in self._order.until(horizon_ns):
+                self._log.write(log_ns, message)
 
     def _time_s(self, true_ns: int) -> float:
         """The world's time."""

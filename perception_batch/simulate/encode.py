@@ -5,7 +5,7 @@ What a correct decoder gets back (measured bounds are in ``tests/simulate/test_e
 - ``png``, ``rgb8``: the picture, to the bit.
 - ``bayer_rggb8``: one colour a pixel; the other two are the decoder's to interpolate. The values are moved a little
   (a step of least squares) so that a bilinear decoder gets nearest to the picture: 1 dB better than plain samples.
-  35.4 to 38 dB at 960x600, at 320x200 two less; 2 dB more for a decoder that follows edges (VNG).
+  Measured against the picture behind the optical low-pass filter that such a camera has (see `sensor`).
 - ``nv12``: BT.601, limited range (what OpenCV and ROS take it for); brightness to within a level or two, colour
   averaged over blocks of two by two pixels (ITU-T H.273: chroma sample in the middle).
 - ``jpeg``: baseline, 4:2:0 as OpenCV writes it.

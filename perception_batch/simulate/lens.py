@@ -22,7 +22,9 @@ NEAR_M = 0.02
 """Nothing nearer than this is drawn; a dust cap's distance."""
 _BEND_PX = 0.15
 """How far a drawn edge may lie from the true curve."""
-_WEDGES = 8
+_STRAIGHT_PX = 8.0
+"""Shorter edges bend by less than can be seen: by their square over eight times a circle's radius, at least 100 px."""
+_WEDGES = 4
 """Slices about the optical axis into which a very wide field of view is cut, so that each is convex."""
 
 
@@ -65,6 +67,7 @@ class Lens:
         else:
             self._edge_rad = min(math.atan(1.3 * math.tan(min(self.corner_rad, 1.55))), largest)
         self._edge_cos = math.cos(self._edge_rad)
+        self._most_px_per_rad = _most_px_per_rad(intrinsics, self._edge_rad) if self.is_wide else 0.0
         self._regions = _wedges(self.corner_rad) if self.is_wide else [_pyramid(rays)]
 
     def project(self, directions: FloatArray) -> FloatArray:
@@ -89,27 +92,35 @@ class Lens:
         with np.errstate(invalid="ignore", divide="ignore"):
             angle = np.arctan2(np.hypot(centers[:, 0], centers[:, 1]), centers[:, 2])
             half = np.arcsin(np.clip(radii / np.maximum(away, 1e-9), 0, 1))
-        return np.asarray(inside | (angle - half < self.corner_rad))
+        seen = inside | (angle - half < self.corner_rad)
+        # The image is a part of the cone up to its corners: what lies beside it, above or below, is not in view.
+        whole = np.flatnonzero(seen & ~inside & (angle + half < self._edge_rad))
+        uv, reach = self.project(centers[whole]), half[whole] * self._most_px_per_rad + 2
+        width, height = self.intrinsics.width_px, self.intrinsics.height_px
+        seen[whole] = (uv[:, 0] > -reach) & (uv[:, 0] < width + reach)
+        seen[whole] &= (uv[:, 1] > -reach) & (uv[:, 1] < height + reach)
+        return np.asarray(seen)
 
     def clip(self, corners: FloatArray, count: IntArray) -> Polygons:
         """(F, 4, 3) corners of faces, of which `count` (3 or 4) are used, cut to what the lens can show."""
-        near, planes = corners[:, :, 2], self._regions[0]
+        # Corner by corner, (4, F) each: NumPy is slow where the last axis is short.
+        x, y, z = (np.ascontiguousarray(corners[:, :, i].T) for i in range(3))
         if self.is_wide:
-            length = np.linalg.norm(corners, axis=2)
+            length = np.sqrt(x * x + y * y + z * z)
             # Whole where it lies before the camera, or all to one side of the axis: no edge then comes near the
             # backward axis, where directions jump from one side to the other.
-            aside = corners[:, :, :2].mean(axis=1)
-            aside /= np.maximum(np.hypot(aside[:, 0], aside[:, 1]), 1e-12)[:, None]
-            sideways = np.matmul(corners[:, :, :2], aside[:, :, None])[:, :, 0]
-            whole = (near > 0.05 * length).all(axis=1) | (sideways > 0.15 * length).all(axis=1)
-            whole &= length.min(axis=1) > NEAR_M
+            aside_x, aside_y = x[0] + x[1] + x[2] + x[3], y[0] + y[1] + y[2] + y[3]
+            sideways = (x * aside_x + y * aside_y) / np.maximum(np.hypot(aside_x, aside_y), 1e-12)
+            whole = _all4(z > 0.05 * length) | _all4(sideways > 0.15 * length)
+            whole &= _all4(length > NEAR_M)
             # What lies within a cone about the backward axis that the camera does not see is convex.
-            gone = (near < math.cos(min(self.corner_rad + 0.6, math.pi)) * length).all(axis=1)
+            gone = _all4(z < math.cos(min(self.corner_rad + 0.6, math.pi)) * length)
         else:
-            distance = corners @ planes.T
-            whole = (distance >= 0).all(axis=(1, 2)) & (near > NEAR_M).all(axis=1)
-            outside = np.logical_and.reduce(distance < 0, axis=1)
-            gone = np.logical_or.reduce(outside, axis=1) | (near < NEAR_M).all(axis=1)
+            whole, gone = _all4(z > NEAR_M), _all4(z < NEAR_M)
+            for a, b, c in self._regions[0].tolist():
+                distance = a * x + b * y + c * z
+                whole &= _all4(distance >= 0)
+                gone |= _all4(distance < 0)
         cut = np.flatnonzero(~whole & ~gone)
         parts = [_ragged(corners, count, np.flatnonzero(whole))]
         if len(cut):
@@ -133,27 +144,27 @@ class Lens:
         if self.is_straight or not len(ends):
             return Polygons(ends, polygons.count, polygons.face), ~bent
         following = _following(polygons.count)
-        a = polygons.points / np.maximum(np.linalg.norm(polygons.points, axis=1, keepdims=True), 1e-12)
-        b = a[following]
         span = ends[following] - ends
         length = np.hypot(span[:, 0], span[:, 1])
-        pieces = np.ones(len(ends), np.int64)
-        long = np.flatnonzero(length > 4.0)  # shorter ones bend by less than can be seen
-        middle = self.project(a[long] + b[long]) - ends[long]
+        long = np.flatnonzero(length > _STRAIGHT_PX)
+        a, b = _units(polygons.points[long]), _units(polygons.points[following[long]])
+        middle = self.project(a + b) - ends[long]
         off = np.abs(span[long, 0] * middle[:, 1] - span[long, 1] * middle[:, 0]) / length[long]
         # A curve cut into k pieces is off by 1/k^2 as much; long ones may swing both ways, so look closer.
         wanted = np.ceil(np.sqrt(off / _BEND_PX))
         wanted = np.where(length[long] > 150, np.maximum(wanted, np.ceil(length[long] / 100)), wanted)
+        pieces = np.ones(len(ends), np.int64)
         pieces[long] = np.clip(wanted, 1, 64).astype(np.int64)
-        if pieces.max() == 1:
+        bends = np.flatnonzero(pieces[long] > 1)
+        if not len(bends):
             return Polygons(ends, polygons.count, polygons.face), ~bent
-        edge = np.repeat(np.arange(len(ends)), pieces)
         first = np.cumsum(pieces) - pieces
-        step = np.arange(len(edge)) - first[edge]
-        points = ends[edge]
-        inner = np.flatnonzero(step)
-        t = (step[inner] / pieces[edge[inner]])[:, None]
-        points[inner] = self.project(a[edge[inner]] * (1 - t) + b[edge[inner]] * t)
+        points = np.repeat(ends, pieces, axis=0)
+        inner = pieces[long[bends]] - 1  # points between the ends of each edge that bends
+        edge = np.repeat(bends, inner)
+        step = np.arange(len(edge)) - np.repeat(np.cumsum(inner) - inner, inner) + 1
+        t = (step / pieces[long[edge]])[:, None]
+        points[first[long[edge]] + step] = self.project(a[edge] * (1 - t) + b[edge] * t)
         count = np.add.reduceat(pieces, polygons.start)
         shown = Polygons(points, count, polygons.face)
         return shown, (count == polygons.count) | _is_simple(shown)
@@ -166,6 +177,11 @@ class Lens:
         u, v = np.meshgrid(x, y)
         rays = self.intrinsics.unproject(np.stack([u.ravel(), v.ravel()], axis=1))
         return rays.reshape(len(y), len(x), 3)
+
+
+def _all4(corners: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """(F,) whether it holds for all of the (4, F) corners."""
+    return np.asarray(corners[0] & corners[1] & corners[2] & corners[3])
 
 
 def cut_to_image(polygons: Polygons, width_px: int, height_px: int) -> Polygons:
@@ -185,6 +201,13 @@ def _ragged(corners: FloatArray, count: IntArray, faces: IntArray) -> Polygons:
     chosen = count[faces]
     keep = np.arange(4)[None, :] < chosen[:, None]
     return Polygons(corners[faces][keep], chosen, faces)
+
+
+def _units(points: FloatArray) -> FloatArray:
+    """(N, 3) unit vectors."""
+    length = np.sqrt(np.einsum("ni,ni->n", points, points))
+    unit: FloatArray = points / np.maximum(length, 1e-12)[:, None]
+    return unit
 
 
 def _following(count: IntArray) -> IntArray:
@@ -211,6 +234,8 @@ def _cut(polygons: Polygons, normal: FloatArray, least: float) -> Polygons:
     inside = distance >= 0
     if inside.all():
         return polygons
+    if not inside.any():
+        return Polygons(polygons.points[:0], polygons.count[:0], polygons.face[:0])
     following = _following(polygons.count)
     crosses = inside != inside[following]
     emits = np.stack([inside, crosses], axis=1)
@@ -243,6 +268,15 @@ def _largest_angle(intrinsics: Intrinsics) -> float:
         seen = intrinsics.project(np.array([[math.sin(middle), 0.0, math.cos(middle)]]))
         low, high = (low, middle) if np.isnan(seen).any() else (middle, high)
     return low * (1 - 1e-9)
+
+
+def _most_px_per_rad(intrinsics: Intrinsics, largest_rad: float) -> float:
+    """How many pixels an angle becomes at most, along or across the radius, up to an angle from the axis."""
+    angle = np.linspace(1e-3, largest_rad, 400)
+    rays = np.stack([np.sin(angle), np.zeros_like(angle), np.cos(angle)], axis=1)
+    radius = intrinsics.project(rays)[:, 0] - intrinsics.cx_px
+    steepest = max(float(np.max(np.diff(radius) / np.diff(angle))), float(np.max(radius / np.sin(angle))))
+    return steepest * max(1.0, intrinsics.fy_px / intrinsics.fx_px)
 
 
 def _border_rays(intrinsics: Intrinsics) -> FloatArray:

@@ -20,20 +20,26 @@ _APART_M, _APART_SHARE = 0.03, 0.05
 stand on the road, eaves reach over the neighbour's wall."""
 
 
-def overlapping(box_px: FloatArray, among: IntArray | None = None) -> IntArray:
-    """(P, 2) pairs a < b of (B, 4) boxes that overlap on the screen; with `among`, only pairs with a row in it."""
-    left, top, right, bottom = (box_px[:, i] for i in range(4))
-    rows = np.arange(len(box_px)) if among is None else among
-    hit = (
-        (left[rows, None] < right[None])
-        & (left[None] < right[rows, None])
-        & (top[rows, None] < bottom[None])
-        & (top[None] < bottom[rows, None])
-    )
-    a, b = np.nonzero(hit)
-    a = rows[a]
-    later = a < b if among is None else a != b
-    return np.stack([a[later], b[later]], axis=1)
+def overlapping(box_px: FloatArray) -> IntArray:
+    """(P, 2) pairs a < b of (B, 4) boxes that overlap on the screen."""
+    left, top, right, bottom = (np.ascontiguousarray(box_px[:, i]) for i in range(4))
+    hit = (left[:, None] < right[None]) & (top[:, None] < bottom[None])
+    a, b = np.nonzero(np.triu(hit & hit.T, 1))
+    return np.stack([a, b], axis=1)
+
+
+def overlapping_within(box_px: FloatArray, group: IntArray) -> IntArray:
+    """(P, 2) pairs of (B, 4) boxes that overlap on the screen, both of the same (B,) group."""
+    rows = np.argsort(group, kind="stable")
+    end = np.searchsorted(group[rows], group[rows], side="right")
+    later = end - np.arange(len(rows)) - 1
+    a = np.repeat(np.arange(len(rows)), later)
+    b = a + 1 + np.arange(len(a)) - np.repeat(np.cumsum(later) - later, later)
+    a, b = rows[a], rows[b]
+    one, other = box_px[a], box_px[b]
+    hit = (one[:, 0] < other[:, 2]) & (one[:, 1] < other[:, 3])
+    hit &= (other[:, 0] < one[:, 2]) & (other[:, 1] < one[:, 3])
+    return np.stack([a[hit], b[hit]], axis=1)
 
 
 def in_front(
@@ -43,6 +49,19 @@ def in_front(
 
     Neither: no side of either box lies between the two.
     """
+    away, ball = _lengths(center), _lengths(half)
+    near, far = away - ball, away + ball
+    second, first = far[pairs[:, 1]] < near[pairs[:, 0]], far[pairs[:, 0]] < near[pairs[:, 1]]
+    # Where not even the balls around the boxes reach into each other's distance, no more need be known.
+    open_pairs = np.flatnonzero(~second & ~first)
+    second[open_pairs], first[open_pairs] = _parted(pairs[open_pairs], center, axes, half)
+    return second, first
+
+
+def _parted(
+    pairs: IntArray, center: FloatArray, axes: FloatArray, half: FloatArray
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """As `in_front`, by the sides of the boxes."""
     thin = half[:, :2].min(axis=1)
     spare = (_APART_M + _APART_SHARE * np.minimum(thin[pairs[:, 0]], thin[pairs[:, 1]]))[:, None]
     second = np.zeros(len(pairs), np.bool_)
@@ -51,20 +70,29 @@ def in_front(
         (pairs[:, 0], pairs[:, 1], first, second),
         (pairs[:, 1], pairs[:, 0], second, first),
     ):
-        turn = axes[a]  # rows are the axes of the box whose sides are tried
-        away = np.matmul(turn, (center[b] - center[a])[:, :, None])[:, :, 0]
-        reach = np.matmul(np.abs(np.matmul(turn, axes[b].transpose(0, 2, 1))), half[b][:, :, None])[:, :, 0]
-        eye = -np.matmul(turn, center[a][:, :, None])[:, :, 0]
+        turn, other = axes[a], axes[b]  # rows are the axes of the box whose sides are tried
+        away = np.einsum("pij,pj->pi", turn, center[b] - center[a])
+        reach = np.einsum("pik,pk->pi", np.abs(np.einsum("pij,pkj->pik", turn, other)), half[b])
+        eye = -np.einsum("pij,pj->pi", turn, center[a])
         side = np.sign(away)
         away, eye = away * side, eye * side
         apart = away - reach >= half[a] - spare
-        a_over_b |= (apart & (eye <= half[a])).any(axis=1)
-        b_over_a |= (apart & (eye >= np.maximum(away - reach, half[a] - spare))).any(axis=1)
-        beside = apart & (eye > half[a]) & (eye < away - reach)  # the plane goes through the eye
-        free = beside.any(axis=1)
+        a_over_b |= _any3(apart & (eye <= half[a]))
+        b_over_a |= _any3(apart & (eye >= np.maximum(away - reach, half[a] - spare)))
+        free = _any3(apart & (eye > half[a]) & (eye < away - reach))  # the plane goes through the eye
         a_over_b |= free
         b_over_a |= free
     return second, first
+
+
+def _lengths(vectors: FloatArray) -> FloatArray:
+    """(N,) lengths of (N, 3) vectors."""
+    return np.asarray(np.sqrt(np.einsum("ni,ni->n", vectors, vectors)))
+
+
+def _any3(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """(P,) whether any of the (P, 3) flags is set."""
+    return flags[:, 0] | flags[:, 1] | flags[:, 2]
 
 
 def body_groups(
@@ -128,7 +156,7 @@ def _strong_components(after: list[list[int]]) -> tuple[IntArray, int]:
 
 
 def face_order(
-    pairs: IntArray, corners: FloatArray, normal: FloatArray
+    pairs: IntArray, corners: FloatArray, normal: FloatArray, middle: FloatArray
 ) -> tuple[IntArray, npt.NDArray[np.bool_]]:
     """(Q, 2) of the (P, 2) pairs of seen faces those that need an order, the one to paint first first.
 
@@ -138,14 +166,13 @@ def face_order(
     if not len(pairs):
         return pairs, np.zeros(0, np.bool_)
     a, b = pairs[:, 0], pairs[:, 1]
-    offset = np.einsum("fi,fi->f", normal, corners.mean(axis=1))
-    b_of_a = np.matmul(corners[b], normal[a][:, :, None])[:, :, 0] - offset[a][:, None]
-    a_of_b = np.matmul(corners[a], normal[b][:, :, None])[:, :, 0] - offset[b][:, None]
-    b_after = (b_of_a.min(axis=1) >= -TOUCHING_M) | (a_of_b.max(axis=1) <= TOUCHING_M)
-    a_after = (a_of_b.min(axis=1) >= -TOUCHING_M) | (b_of_a.max(axis=1) <= TOUCHING_M)
+    b_of_a = np.einsum("pki,pi->kp", corners[b] - middle[a][:, None], normal[a])
+    a_of_b = np.einsum("pki,pi->kp", corners[a] - middle[b][:, None], normal[b])
+    b_after = (b_of_a.min(axis=0) >= -TOUCHING_M) | (a_of_b.max(axis=0) <= TOUCHING_M)
+    a_after = (a_of_b.min(axis=0) >= -TOUCHING_M) | (b_of_a.max(axis=0) <= TOUCHING_M)
     unclear = np.flatnonzero(~a_after & ~b_after)
     if len(unclear):
-        b_after[unclear] = _nearer(b[unclear], a[unclear], corners, normal, offset)
+        b_after[unclear] = _nearer(b[unclear], a[unclear], corners, normal, middle)
         a_after[unclear] = ~b_after[unclear]
     keep = a_after != b_after
     out = np.where(b_after[keep, None], pairs[keep], pairs[keep][:, ::-1])
@@ -155,13 +182,14 @@ def face_order(
 
 
 def _nearer(
-    a: IntArray, b: IntArray, corners: FloatArray, normal: FloatArray, offset: FloatArray
+    a: IntArray, b: IntArray, corners: FloatArray, normal: FloatArray, middle: FloatArray
 ) -> npt.NDArray[np.bool_]:
     """Whether the plane of `a` is nearer than that of `b`, looking at the middle of the smaller face."""
-    middle = corners.mean(axis=1)
-    spread = np.linalg.norm(corners[:, 2] - corners[:, 0], axis=1)
-    look = np.where((spread[a] < spread[b])[:, None], middle[a], middle[b])
+    spread_a, spread_b = (np.linalg.norm(corners[r, 2] - corners[r, 0], axis=1) for r in (a, b))
+    look = np.where((spread_a < spread_b)[:, None], middle[a], middle[b])
     with np.errstate(divide="ignore", invalid="ignore"):
-        to_a = offset[a] / np.einsum("pi,pi->p", normal[a], look)
-        to_b = offset[b] / np.einsum("pi,pi->p", normal[b], look)
+        to_a, to_b = (
+            np.einsum("pi,pi->p", normal[r], middle[r]) / np.einsum("pi,pi->p", normal[r], look)
+            for r in (a, b)
+        )
     return np.asarray(np.nan_to_num(to_a, nan=np.inf) < np.nan_to_num(to_b, nan=np.inf))

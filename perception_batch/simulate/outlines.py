@@ -20,6 +20,9 @@ _SHIFT = 4
 """Corners are given to OpenCV in sixteenths of a pixel."""
 _LEAST_FACE_PX = 1.4
 """Faces smaller than this in both directions are left out of the colours: their neighbours' soft edges fill in."""
+_LEAST_PX2 = 0.4
+"""So are those of a smaller area: OpenCV fills every pixel that a polygon touches, several times as much. Faces that
+are small in both senses are left out of the ids too: their neighbours touch the same pixels."""
 _FAR_PX = 20000.0
 """Corners are held within this many pixels; clipping keeps them far nearer."""
 
@@ -38,29 +41,49 @@ class Outlines:
     """(N,) face that it shows."""
     box_px: FloatArray
     """(N, 4) left, top, right, bottom of it, px (pixel centres)."""
+    large: npt.NDArray[np.bool_]
+    """(N,) whether it is worth filling; the others count for boxes alone."""
+    thick: npt.NDArray[np.bool_]
+    """(N,) whether its colour is worth seeing."""
 
 
 def outlines_of(shown: Polygons, convex: npt.NDArray[np.bool_], width: int, height: int) -> Outlines:
     """Polygons in px ready to be filled; those that miss the image are left out."""
     count, face, points = shown.count, shown.face, shown.points
     if not len(count):
-        return Outlines(np.zeros((0, 2), np.int32), np.zeros(1, np.int64), convex, face, np.zeros((0, 4)))
+        none = np.zeros(0, np.bool_)
+        start = np.zeros(1, np.int64)
+        return Outlines(np.zeros((0, 2), np.int32), start, none, face, np.zeros((0, 4)), none, none)
     low = np.minimum.reduceat(points, shown.start)
     high = np.maximum.reduceat(points, shown.start)
-    keep = (high > -0.5).all(axis=1) & (low[:, 0] < width - 0.5) & (low[:, 1] < height - 0.5)
+    keep = (high[:, 0] > -0.5) & (high[:, 1] > -0.5) & (low[:, 0] < width - 0.5) & (low[:, 1] < height - 0.5)
     if not keep.all():
         points = points[np.repeat(keep, count)]
         count, face, convex, low, high = count[keep], face[keep], convex[keep], low[keep], high[keep]
     sixteenths = np.round(np.clip(points, -_FAR_PX, _FAR_PX) * (1 << _SHIFT)).astype(np.int32)
     start = np.concatenate([[0], np.cumsum(count)])
-    return Outlines(sixteenths, start, convex, face, np.concatenate([low, high], axis=1))
+    size = high - low
+    wide, thick = (size > _LEAST_FACE_PX).any(axis=1), _areas(points, start) > _LEAST_PX2
+    return Outlines(
+        sixteenths, start, convex, face, np.concatenate([low, high], axis=1), wide | thick, wide & thick
+    )
+
+
+def _areas(points: FloatArray, start: IntArray) -> FloatArray:
+    """(N,) areas of polygons, px^2."""
+    x, y = points[:, 0], points[:, 1]
+    twice = np.empty(len(points))
+    twice[:-1] = x[:-1] * y[1:] - x[1:] * y[:-1]
+    first, last = start[:-1], start[1:] - 1
+    twice[last] = x[last] * y[first] - x[first] * y[last]
+    area: FloatArray = np.abs(np.add.reduceat(twice, first)) / 2
+    return area
 
 
 def fill_colors(image: Image, outlines: Outlines, which: IntArray, colors: list[tuple[int, ...]]) -> None:
     """Paint polygons `which`, in that order, in the colours of their faces."""
     points, fill, fill_any, soft = outlines.points, cv2.fillConvexPoly, cv2.fillPoly, cv2.LINE_AA
-    size = outlines.box_px[which, 2:] - outlines.box_px[which, :2]
-    which = which[(size > _LEAST_FACE_PX).any(axis=1)]
+    which = which[outlines.thick[which]]
     for begin, end, convex, face in zip(
         outlines.start[which].tolist(),
         outlines.start[which + 1].tolist(),
@@ -115,7 +138,7 @@ def silhouette(
 ) -> int:
     """Pixels that the polygons fill by themselves within `roi`; `scratch` is an empty image and is left empty."""
     x0, y0, x1, y1 = roi
-    points = outlines.points
+    points, which = outlines.points, which[outlines.large[which]]
     for begin, end, convex in zip(
         outlines.start[which].tolist(),
         outlines.start[which + 1].tolist(),

@@ -136,6 +136,8 @@ class SimulateSettings:
     """1 to 100."""
     noise: bool = True
     """Sensor noise, blur and exposure; without it pictures are as drawn."""
+    low_pass: bool | None = None
+    """An optical low-pass filter before each sensor; None: with ``bayer_rggb8`` only."""
     trigger_topic: bool = False
     """Also write ``/trigger``, one message a cycle."""
     camera_info: InfoMode = "frame"
@@ -173,6 +175,11 @@ class SimulateSettings:
     def cameras(self) -> tuple[str, ...]:
         """Names, in the order in which they fire."""
         return CAMERAS[self.preset] if self.rig is None else tuple(self.rig.cameras)
+
+    @property
+    def has_low_pass(self) -> bool:
+        """Whether an optical low-pass filter stands before the sensors."""
+        return self.image == "bayer_rggb8" if self.low_pass is None else self.low_pass
 
     @property
     def period_ns(self) -> int:

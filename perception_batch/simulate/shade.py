@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from perception_batch.geometry import SE3
-from perception_batch.simulate.gather import Seen
 from perception_batch.simulate.lens import Lens
 from perception_batch.simulate.scene import Light
+from perception_batch.simulate.seen import Seen
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 _LONGEST_SHADOW = 4.0
@@ -24,6 +27,8 @@ _EIGHT_CORNERS = ((0, 1, 2, 3), (0, 3, 4, 7), (4, 5, 6, 7))
 """An octagon as three quads."""
 _REACH_M = 70.0
 """Bodies farther than this cast no shadow; it would be a few pixels high."""
+_LEAST_PX = 6.0
+"""Nor do those that look smaller than this."""
 _LEAST_FILL = 0.08
 """Bodies that fill less of their box cast no shadow: that of their box would be far too large."""
 _HALF = 2
@@ -70,27 +75,36 @@ def hazed(color: FloatArray, away_m: FloatArray, shines: BoolArray, light: Light
 
 
 def shadows(
-    seen: Seen, light: Light, odom_SE3_camera: SE3, lens: Lens, below_m: FloatArray
+    seen: Seen,
+    light: Light,
+    odom_SE3_camera: SE3,
+    lens: Lens,
+    below_m: FloatArray,
+    ground_z_m: Callable[[float, float], float],
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, int]] | None:
     """Shadow mask at half size, 255 where it is darkest, and its first and last row; None where none falls.
 
-    `below_m` is a point of the ground below the vehicle, in the optical frame. Each standing body's box casts one on the plane of its own foot; a soft dark patch lies below every thing.
+    `below_m` is a point of the ground below the vehicle, in the optical frame; `ground_z_m` the height of the ground
+    in odom. Each standing body's box casts a shadow on the plane of its own foot; a soft dark patch lies below every
+    thing.
     """
-    away = np.linalg.norm(seen.center, axis=1) - np.linalg.norm(seen.half, axis=1)
-    camera_SE3_odom = odom_SE3_camera.inverse()
-    up = camera_SE3_odom.rotation[:, 2]
-    # The own vehicle stands on the ground; what has its foot far above any slope from there hangs in the air.
-    lift = (seen.center - seen.axes[:, 2] * seen.half[:, 2:] - below_m) @ up
-    hangs = lift > 1.5 + 0.08 * np.linalg.norm(seen.center, axis=1)
-    standing = np.flatnonzero(~seen.is_ground & (away < _REACH_M) & (seen.fill > _LEAST_FILL) & ~hangs)
-    if not len(standing):
+    radius = np.linalg.norm(seen.half, axis=1)
+    away = np.linalg.norm(seen.center, axis=1)
+    large = 2 * radius * lens.intrinsics.fx_px > _LEAST_PX * away
+    standing = ~seen.is_ground & (away - radius < _REACH_M) & (seen.fill > _LEAST_FILL) & large
+    up = odom_SE3_camera.inverse().rotation[:, 2]
+    standing &= ~_hangs(seen, standing, away, odom_SE3_camera, (up, below_m), ground_z_m)
+    rows = np.flatnonzero(standing)
+    if not len(rows):
         return None
-    sun = camera_SE3_odom.rotation @ light.sun_odom
+    sun = odom_SE3_camera.rotation.T @ light.sun_odom
     mask = np.zeros((lens.intrinsics.height_px // _HALF, lens.intrinsics.width_px // _HALF), np.uint8)
     # The third axis of a box is the one that points up, or nearly.
-    axes, half, center = seen.axes[standing], seen.half[standing], seen.center[standing]
+    axes, half, center = seen.axes[rows], seen.half[rows], seen.center[rows]
     foot = center - axes[:, 2] * (half[:, 2:3] - 0.03)
-    is_thing = seen.object_id[standing] > 0
+    things = np.flatnonzero(seen.object_id[rows] > 0)
+    contact = np.zeros((0, 4, 3))
+    cast, strength = contact, 0
     sides = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]], np.float64)
 
     def quads(at: FloatArray, grow: FloatArray) -> FloatArray:
@@ -111,20 +125,50 @@ def shadows(
         # Of those edges, the two that lie farthest to the sides bound it.
         across = np.cross(along, up)
         off = bottom @ across
-        rows = np.arange(len(foot))
+        each = np.arange(len(foot))
         left, right = off.argmin(axis=1), off.argmax(axis=1)
-        swept = np.stack([bottom[rows, left], bottom[rows, right], top[rows, right], top[rows, left]], axis=1)
+        swept = np.stack([bottom[each, left], bottom[each, right], top[each, right], top[each, left]], axis=1)
         strength = int(np.clip(150 * light.direct / max(light.direct + light.ambient, 1e-6), 40, 150))
         cast = np.concatenate([bottom, top, swept])
-        _fill(mask, cast, strength, lens)
-    things = np.flatnonzero(is_thing)
     if len(things):
         contact = quads(foot, np.full(len(foot), 0.12))[things]
-        _fill(mask, contact, 120 if light.is_night else 165, lens, keep_darker=True)
-    rows = np.flatnonzero(mask.any(axis=1))
-    if not len(rows):
+    layer = np.zeros_like(mask)
+    _fill(
+        (mask, layer),
+        np.concatenate([cast, contact]),
+        np.repeat([0, 1], [len(cast), len(contact)]),
+        (strength, 120 if light.is_night else 165),
+        lens,
+    )
+    if len(contact):
+        np.maximum(mask, cv2.blur(layer, (5, 3)), out=mask)
+    dark = np.flatnonzero(mask.any(axis=1))
+    if not len(dark):
         return None
-    return cv2.blur(mask, (3, 3)), (int(rows[0]), int(rows[-1]) + 1)
+    return cv2.blur(mask, (3, 3)), (int(dark[0]), int(dark[-1]) + 1)
+
+
+def _hangs(
+    seen: Seen,
+    standing: BoolArray,
+    away: FloatArray,
+    odom_SE3_camera: SE3,
+    plane: tuple[FloatArray, FloatArray],
+    ground_z_m: Callable[[float, float], float],
+) -> BoolArray:
+    """(B,) bodies whose foot is in the air: lamps on poles, traffic lights.
+
+    `plane` is the upward direction and a point of the ground below the vehicle, in the optical frame.
+    """
+    up, below_m = plane
+    # The own vehicle stands on the ground; what has its foot far above any slope from there hangs in the air.
+    foot = seen.center - seen.axes[:, 2] * seen.half[:, 2:]
+    lift = (foot - below_m) @ up
+    hangs: BoolArray = lift > 1.5 + 0.08 * away
+    for body in np.flatnonzero(standing & ~hangs & (lift > 1.5) & (seen.object_id > 0)).tolist():
+        x, y, z = odom_SE3_camera.apply(foot[body : body + 1])[0].tolist()
+        hangs[body] = z - ground_z_m(x, y) > 1.0
+    return hangs
 
 
 def lamp_pools(
@@ -146,25 +190,37 @@ def lamp_pools(
     ahead = np.cross(side, up)
     turn = np.linspace(0, 2 * np.pi, 8, endpoint=False)
     mask = np.zeros((lens.intrinsics.height_px // _HALF, lens.intrinsics.width_px // _HALF), np.uint8)
-    for step, radius in enumerate(_POOL_M):
+    rings = []
+    for radius in _POOL_M:
         ring = radius * (np.cos(turn)[:, None] * side + np.sin(turn)[:, None] * ahead)
-        quads = foot[:, None, None] + ring[np.array(_EIGHT_CORNERS)][None]
-        _fill(mask, quads.reshape(-1, 4, 3), 70 + 55 * step, lens)
+        rings.append((foot[:, None, None] + ring[np.array(_EIGHT_CORNERS)][None]).reshape(-1, 4, 3))
+    step = np.repeat(np.arange(len(rings)), len(rings[0]))
+    _fill(
+        (mask,) * len(rings), np.concatenate(rings), step, tuple(70 + 55 * k for k in range(len(rings))), lens
+    )
     return np.asarray(cv2.blur(cv2.blur(mask, (13, 9)), (13, 9)), np.uint8)
 
 
 def _fill(
-    mask: npt.NDArray[np.uint8], quads: FloatArray, value: int, lens: Lens, *, keep_darker: bool = False
+    masks: Sequence[npt.NDArray[np.uint8]],
+    quads: FloatArray,
+    layer: IntArray,
+    values: Sequence[int],
+    lens: Lens,
 ) -> None:
+    """Fill each quad into the mask of its (N,) layer with that layer's value, layers from the first on."""
     shown, convex = lens.show(lens.clip(quads, np.full(len(quads), 4, np.int64)))
     points = np.round(((shown.points + 0.5) / _HALF - 0.5) * 16).clip(-300000, 300000).astype(np.int32)
-    layer = np.zeros_like(mask) if keep_darker else mask
-    for start, count, is_convex in zip(
-        shown.start.tolist(), shown.count.tolist(), convex.tolist(), strict=True
+    of = layer[shown.face]
+    order = np.argsort(of, kind="stable")
+    for start, count, is_convex, k in zip(
+        shown.start[order].tolist(),
+        shown.count[order].tolist(),
+        convex[order].tolist(),
+        of[order].tolist(),
+        strict=True,
     ):
         if is_convex:
-            cv2.fillConvexPoly(layer, points[start : start + count], value, cv2.LINE_8, 4)
+            cv2.fillConvexPoly(masks[k], points[start : start + count], values[k], cv2.LINE_8, 4)
         else:
-            cv2.fillPoly(layer, [points[start : start + count]], value, cv2.LINE_8, 4)
-    if keep_darker:
-        np.maximum(mask, cv2.blur(layer, (5, 3)), out=mask)
+            cv2.fillPoly(masks[k], [points[start : start + count]], values[k], cv2.LINE_8, 4)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import numpy.typing as npt
 
-from perception_batch.simulate.cutting import body_order, connected_parts, cut_apart
+from perception_batch.simulate.cutting import areas_of, body_order, connected_parts, cut_apart
 from perception_batch.simulate.scene import Mesh
 
 FloatArray = npt.NDArray[np.float64]
@@ -37,6 +37,10 @@ class Solid:
     """(F,) 3 or 4."""
     normal: FloatArray
     """(F, 3) unit normals, outwards."""
+    middle: FloatArray
+    """(F, 3) mean corners."""
+    area_m2: FloatArray
+    """(F,) how large they are."""
     color: FloatArray
     """(F, 3) RGB before light."""
     shines: BoolArray
@@ -100,6 +104,17 @@ def solid_of_thing(mesh: Mesh, size_lwh_m: tuple[float, float, float]) -> Solid:
     return _solid(faces, body, no_ground, np.zeros((1, 3)), np.eye(3)[None], half)
 
 
+def plain_solid_of_thing(mesh: Mesh, size_lwh_m: tuple[float, float, float]) -> Solid:
+    """A thing's mesh for small pictures: its faces go by distance, what is laid on others after those.
+
+    Nothing is cut or compared, which is most of the work of `solid_of_thing`; many a thing never comes nearer.
+    """
+    faces = _faces(mesh)
+    body = np.zeros(len(faces.count), np.int64)
+    half = np.array([size_lwh_m], np.float64) / 2
+    return _solid(faces, body, body > 0, np.zeros((1, 3)), np.eye(3)[None], half, most_ordered=0)
+
+
 def solid_of_scenery(mesh: Mesh) -> Solid:
     """A piece of scenery in odom: ground where all of it is flat or as low as a kerb, else bodies, one for each part."""
     faces = _faces(mesh)
@@ -121,14 +136,20 @@ def solid_of_scenery(mesh: Mesh) -> Solid:
 
 
 def _solid(
-    faces: _Faces, body: IntArray, ground: BoolArray, center: FloatArray, axes: FloatArray, half: FloatArray
+    faces: _Faces,
+    body: IntArray,
+    ground: BoolArray,
+    center: FloatArray,
+    axes: FloatArray,
+    half: FloatArray,
+    most_ordered: int = _MOST_ORDERED,
 ) -> Solid:
     always, sided = [np.zeros((0, 2), np.int64)], [np.zeros((0, 3), np.int64)]
     levels, below, above = [np.zeros(0)], [np.zeros((0, 3))], [np.zeros((0, 3))]
     ranked, complete = np.ones(len(center), np.bool_), np.ones(len(center), np.bool_)
     for b in np.unique(body[~ground]):
         mine = np.flatnonzero(body == b)
-        if len(mine) > _MOST_ORDERED:
+        if len(mine) > most_ordered:
             ranked[b] = complete[b] = False
             continue
         found = body_order(faces.corners[mine], faces.normal[mine])
@@ -150,6 +171,8 @@ def _solid(
         faces.corners,
         faces.count,
         faces.normal,
+        faces.corners.mean(axis=1),
+        areas_of(faces.corners),
         faces.color,
         faces.shines,
         faces.leaf,

@@ -60,6 +60,19 @@ class _UnderLight:
         return self._sensor.expose(image, frame_index, self._light)
 
 
+class _BehindLowPass:
+    """A sensor behind an optical low-pass filter."""
+
+    def __init__(self, sensor: ExposesPictures) -> None:
+        self._sensor = sensor
+
+    def expose(self, image: Image, frame_index: int) -> Image:
+        """What the sensor makes of the filtered picture."""
+        from perception_batch.simulate.sensor import low_passed
+
+        return self._sensor.expose(low_passed(image), frame_index)
+
+
 def real_stage() -> Stage:
     """The world, drawer and sensor of this package."""
     from perception_batch.simulate.draw import Drawer
@@ -83,8 +96,9 @@ def real_stage() -> Stage:
         return Drawer(camera, own_vehicle=own_vehicle_mesh(), shapes=shapes)
 
     def sensor(settings: SimulateSettings, camera: str, world: World) -> ExposesPictures:
-        if not settings.noise:
-            return _Ideal()
-        return _UnderLight(Sensor(settings.seed, camera), world.light)
+        sensor: ExposesPictures = (
+            _UnderLight(Sensor(settings.seed, camera), world.light) if settings.noise else _Ideal()
+        )
+        return _BehindLowPass(sensor) if settings.has_low_pass else sensor
 
     return Stage(world, drawer, sensor)

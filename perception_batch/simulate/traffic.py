@@ -15,7 +15,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from perception_batch.ontology import DEFAULT_CLASSES
 from perception_batch.simulate.ego_drive import (
@@ -28,6 +27,7 @@ from perception_batch.simulate.ego_drive import (
     EgoCycle,
     ego_track,
 )
+from perception_batch.simulate.occupancy import Occupancy, Way
 from perception_batch.simulate.paths import Crossing, Path
 from perception_batch.simulate.streets import (
     CYCLE_OFFSET_M,
@@ -145,10 +145,7 @@ class TrafficPlan:
         self.cycle = cycle
         self.random = random
         self.trips: list[Trip] = []
-        self._occupants: list[tuple[int, FloatArray]] = []
-        # First step, and (T, 5) boxes of those who came before: middle x, y, yaw, half length, half width.
-        self._bounds: list[tuple[float, ...]] = []
-        # What they cover: lowest x, y, highest x, y, first step, step after the last.
+        self._occupancy = Occupancy()
         n = cycle.steps
         self._ego_first = -2 * n
         self._ego = ego_track(cycle, np.arange(-2 * n, 4 * n))
@@ -185,25 +182,7 @@ class TrafficPlan:
         for copy in copies:
             moved = boxes.copy()
             moved[:, :2] += copy * CYCLE_STEP_M
-            low, high = moved[:, :2].min(axis=0), moved[:, :2].max(axis=0)
-            start = first + copy * self.cycle.steps
-            self._occupants.append((start, moved))
-            self._bounds.append((*low, *high, start, start + len(moved)))
-
-    def _others(self, first: int, count: int, path: Path) -> FloatArray:
-        """(M, count, 5) boxes of those who may come near, NaN while they are not there."""
-        low, high = path.nodes[:, :2].min(axis=0) - 12, path.nodes[:, :2].max(axis=0) + 12
-        bounds = np.array(self._bounds)
-        may = (bounds[:, :2] < high).all(axis=1) & (bounds[:, 2:4] > low).all(axis=1)
-        may &= (bounds[:, 4] < first + count) & (bounds[:, 5] > first)
-        rows = []
-        for i in np.flatnonzero(may):
-            begin, boxes = self._occupants[i]
-            start, stop = max(first, begin), min(first + count, begin + len(boxes))
-            row = np.full((count, 5), np.nan)
-            row[start - first : stop - first] = boxes[start - begin : stop - begin]
-            rows.append(row)
-        return np.array(rows) if rows else np.empty((0, count, 5))
+            self._occupancy.add(first + copy * self.cycle.steps, moved)
 
     def accept(self, trip: Trip) -> bool:
         """Lets a road user in unless it would touch another or never comes near."""
@@ -214,15 +193,16 @@ class TrafficPlan:
         track = trip.track()
         count = len(track)
         mine = self._boxes(track, middle, length + 0.7, width + 0.24)
-        others = self._others(trip.first_step, count, trip.path)
         # Its own neighbours in time, one cycle earlier and later, count too.
         shift = self.cycle.steps
         if count > shift:
             return False
-        for other in others:
-            d = np.hypot(other[:, 0] - mine[:, 0], other[:, 1] - mine[:, 1])
-            near = d < np.hypot(mine[:, 3], mine[:, 4]) + np.hypot(other[:, 3], other[:, 4])
-            if near.any() and _overlap(mine[near], other[near]):
+        for one, start, stop in self._occupancy.near(trip.first_step, count, trip.path):
+            other = one.boxes[start - one.first : stop - one.first]
+            own = mine[start - trip.first_step : stop - trip.first_step]
+            d = np.hypot(other[:, 0] - own[:, 0], other[:, 1] - own[:, 1])
+            near = d < np.hypot(own[:, 3], own[:, 4]) + np.hypot(other[:, 3], other[:, 4])
+            if near.any() and _overlap(own[near], other[near]):
                 return False
         self.trips.append(trip)
         self._occupy(trip.first_step, track, middle, length, width, copies=(-2, -1, 0, 1, 2))
@@ -234,29 +214,6 @@ class TrafficPlan:
         ego = self.ego_xy(trip.first_step, len(track))
         d = np.hypot(track[:, 0] - ego[:, 0], track[:, 1] - ego[:, 1])
         return bool(d[0] > SIGHT_M and d[-1] > SIGHT_M and d.min() < 60)
-
-    def _obstacles(self, first: int, count: int, path: Path, half_width_m: float) -> FloatArray:
-        """(count, M) arc length of the nearest point of others on the way at each step; inf where none is."""
-        others = self._others(first, count, path)
-        if not len(others):
-            return np.full((count, 1), np.inf)
-        c, s = np.cos(others[..., 2]), np.sin(others[..., 2])
-        heading = np.stack([c, s], axis=-1)
-        points = np.stack(
-            [others[..., :2] + k * others[..., 3:4] * heading for k in (-1.0, 0.0, 1.0)], axis=2
-        )
-        flat = points.reshape(-1, 2)
-        index = _nearest_node(path, flat)
-        known = index >= 0
-        index = np.maximum(index, 0)
-        offset = flat - path.nodes[index, :2]
-        lateral = np.abs(path.nodes[index, 2] * offset[:, 1] - path.nodes[index, 3] * offset[:, 0])
-        ahead = (path.nodes[index, 2:] * offset).sum(axis=1)
-        where = index * path.step_m + ahead
-        wide = np.repeat(others[..., 4].reshape(-1), 3)
-        blocked = known & (lateral < half_width_m + wide + 0.2)
-        nearest: FloatArray = np.where(blocked, where, np.inf).reshape(len(others), count, 3).min(axis=2)
-        return nearest.T
 
     def drive(
         self,
@@ -271,11 +228,16 @@ class TrafficPlan:
         count = LONGEST_STEPS
         length, width, _ = kind.most_lwh_m
         front = (0.5 + REAR_AXLE) * length
-        ego = self.ego_xy(first, count)
+        ego = self.ego_xy(first, count).tolist()
         # Speeds that turns allow, with 2.2 m/s² sideways, and braking for them with 1.5 m/s².
-        allowed = np.minimum(speed_mps, np.sqrt(2.2 / np.maximum(np.abs(path.curvature()), 1e-6)))
+        allowed: list[float] = np.minimum(
+            speed_mps, np.sqrt(2.2 / np.maximum(np.abs(path.curvature()), 1e-6))
+        ).tolist()
+        nodes = path.nodes[:, :2].tolist()
+        way = Way(path)
         for i in range(len(allowed) - 2, -1, -1):
-            allowed[i] = min(allowed[i], math.sqrt(allowed[i + 1] ** 2 + 2 * 1.5 * path.step_m))
+            if allowed[i] > allowed[i + 1]:
+                allowed[i] = min(allowed[i], math.sqrt(allowed[i + 1] ** 2 + 2 * 1.5 * path.step_m))
         stops = []
         for crossing in crossings:
             on_route = node_on_route(crossing.node)
@@ -284,27 +246,28 @@ class TrafficPlan:
                 stops.append(
                     (crossing.s_m, self.cycle.signals[k], cycle * self.cycle.duration_s, crossing.heading)
                 )
-        s, v = 0.0, min(start_mps, float(allowed[0]))
+        s, v = 0.0, min(start_mps, allowed[0])
         out_s, out_v = [s], [v]
         last_s = path.length_m - 2.0
         for step in range(count - 1):
             if step % BLOCK_STEPS == 0:  # most trips end long before the longest one
-                obstacles = self._obstacles(first + step, BLOCK_STEPS + 1, path, width / 2)
+                obstacles = way.blocked(self._occupancy, first + step, BLOCK_STEPS + 1, width / 2)
             time_s = (first + step) * STEP_S
-            i = min(int(s / path.step_m), len(path.nodes) - 2)
-            x, y = path.nodes[i, 0] - ego[step, 0], path.nodes[i, 1] - ego[step, 1]
+            i = min(int(s / path.step_m), len(nodes) - 2)
+            x, y = nodes[i][0] - ego[step][0], nodes[i][1] - ego[step][1]
             if step > 3 and x * x + y * y > FAR_M * FAR_M:
                 break
-            limit = float(allowed[min(i + max(1, round(v * 0.4)), len(allowed) - 1)])
+            limit = allowed[min(i + max(1, round(v * 0.4)), len(allowed) - 1)]
             accel = min(kind.accel_mps2 * (1 - (v / limit) ** 4), (limit - v) / 0.8) if v <= limit else -1.8
-            place = obstacles[step % BLOCK_STEPS]
-            nearest = np.where(place > s, place, np.inf).argmin()
-            gap = float(place[nearest]) - (s + front)
-            if s < float(place[nearest]) < math.inf:
+            nearest, place = -1, math.inf
+            for number, other_s in enumerate(obstacles[step % BLOCK_STEPS]):
+                if s < other_s < place:
+                    nearest, place = number, other_s
+            if nearest >= 0:
                 # How fast it goes along the way: 0 where it only crosses it.
-                rate = (float(obstacles[step % BLOCK_STEPS + 1, nearest]) - float(place[nearest])) / STEP_S
+                rate = (obstacles[step % BLOCK_STEPS + 1][nearest] - place) / STEP_S
                 other_v = rate if 0 < rate < 20 else 0.0
-                accel = min(accel, _follow(kind, v, limit, gap, v - other_v))
+                accel = min(accel, _follow(kind, v, limit, place - (s + front), v - other_v))
             for line_s, signal, shift_s, heading in stops:
                 to_line = line_s - 0.6 - (s + front)
                 if to_line > -0.5 and to_line < 60 and signal.aspect(time_s - shift_s, heading) != "green":
@@ -320,34 +283,6 @@ class TrafficPlan:
             out_s.append(s)
             out_v.append(v)
         return Trip(kind, path, first, np.array(out_s), np.array(out_v))
-
-
-_DISC = np.array(
-    sorted(
-        ((i, j) for i in range(-4, 5) for j in range(-4, 5) if i * i + j * j <= 17),
-        key=lambda ij: -(ij[0] ** 2 + ij[1] ** 2),
-    )
-)
-"""Steps on a grid of 1 m, the furthest first."""
-
-
-def _nearest_node(path: Path, points: FloatArray) -> npt.NDArray[np.intp]:
-    """(N,) for each point (N, 2), NaN allowed, a node of the way within some 4 m, -1 where there is none.
-
-    By a grid of 1 m over the way: much faster than a tree for as many points as these.
-    """
-    low = path.nodes[:, :2].min(axis=0) - 6
-    cells = np.floor(path.nodes[:, :2] - low).astype(np.intp)
-    size = cells.max(axis=0) + 7
-    grid = np.full((int(size[0]), int(size[1])), -1, np.intp)
-    numbers = np.arange(len(cells))
-    for di, dj in _DISC:  # nearer nodes overwrite further ones
-        grid[cells[:, 0] + di, cells[:, 1] + dj] = numbers
-    found = np.full(len(points), -1, np.intp)
-    inside = ((points >= low) & (points < low + size)).all(axis=1)
-    at = (points[inside] - low).astype(np.intp)
-    found[inside] = grid[at[:, 0], at[:, 1]]
-    return found
 
 
 def _follow(kind: Kind, v: float, wanted: float, gap_m: float, closing_mps: float) -> float:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from perception_batch.calibration import Camera
 from perception_batch.errors import LogError, printable
 from perception_batch.simulate.scene import Drawing, EgoState, Thing
 from perception_batch.simulate.timing import Cycle, Shot
+from perception_batch.simulate.truth_objects import object_columns
 from perception_batch.simulate.truth_tables import (
     BOXES,
     EGO,
@@ -46,21 +46,26 @@ class TableRows:
 
     def add(self, *row: Any) -> None:
         """One row, in the order of the columns."""
-        for column, value in zip(self._columns, row, strict=True):
-            column.append(value)
-        self.count += 1
-        if self.count % ROWS_PER_GROUP == 0:
+        self.add_columns([[value] for value in row])
+
+    def add_columns(self, columns: Sequence[Sequence[Any]]) -> None:
+        """Several rows, column by column; all columns have the same length."""
+        for column, values in zip(self._columns, columns, strict=True):
+            column.extend(values)
+        self.count += len(columns[0])
+        while len(self._columns[0]) >= ROWS_PER_GROUP:
             self._flush()
 
     def _flush(self) -> None:
         import pyarrow as pa
 
         arrays = [
-            pa.array(column, field.type) for column, field in zip(self._columns, self._schema, strict=True)
+            pa.array(column[:ROWS_PER_GROUP], field.type)
+            for column, field in zip(self._columns, self._schema, strict=True)
         ]
         self._file.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
         for column in self._columns:
-            column.clear()
+            del column[:ROWS_PER_GROUP]
 
     def close(self) -> None:
         """Write what is left."""
@@ -108,23 +113,10 @@ class TruthWriter:
             *map(float, ego.velocity_mps),
             float(ego.yaw_rate_radps),
         )
-        base_SE3_odom = pose.inverse()
-        for thing in things:
-            base_SE3_object = base_SE3_odom @ thing.odom_SE3_object
-            forward = base_SE3_object.rotation[:, 0]
-            centre = base_SE3_object.translation_m
-            self._tables[OBJECTS.name].add(
-                *head,
-                thing.object_id,
-                thing.label,
-                *map(float, centre),
-                math.atan2(forward[1], forward[0]),
-                *map(float, thing.odom_SE3_object.translation_m),
-                *map(float, thing.odom_SE3_object.quaternion_xyzw()),
-                *map(float, thing.size_lwh_m),
-                *map(float, base_SE3_odom.rotation @ thing.velocity_mps),
-                *map(float, thing.velocity_mps),
-                float(np.linalg.norm(centre)),
+        if things:
+            count = len(things)
+            self._tables[OBJECTS.name].add_columns(
+                [*([value] * count for value in head), *object_columns(pose, things)]
             )
 
     def add_boxes(
@@ -138,7 +130,9 @@ class TruthWriter:
             drawing: what the picture shows.
             seen: by object id: label, and distance from the camera, m.
         """
-        rows = self._tables[BOXES.name]
+        numbers = sorted(drawing.amodal_px)
+        if not numbers:
+            return
         head = (
             cycle.index,
             cycle.cycle_ns,
@@ -147,19 +141,19 @@ class TruthWriter:
             shot.stamp_ns,
             shot.true_ns,
         )
-        for number in sorted(drawing.amodal_px):
-            visible = drawing.visible_px.get(number)
-            label, range_m = seen[number]
-            rows.add(
-                *head,
-                number,
-                label,
-                *map(float, drawing.amodal_px[number]),
-                *(map(float, visible) if visible is not None else (None,) * 4),
-                float(drawing.visible_fraction.get(number, 0.0)),
-                float(drawing.truncation.get(number, 0.0)),
-                range_m,
-            )
+        hidden = (None,) * 4
+        self._tables[BOXES.name].add_columns(
+            [
+                *([value] * len(numbers) for value in head),
+                numbers,
+                [seen[n][0] for n in numbers],
+                *zip(*(drawing.amodal_px[n] for n in numbers), strict=True),
+                *zip(*(drawing.visible_px.get(n, hidden) for n in numbers), strict=True),
+                [drawing.visible_fraction.get(n, 0.0) for n in numbers],
+                [drawing.truncation.get(n, 0.0) for n in numbers],
+                [seen[n][1] for n in numbers],
+            ]
+        )
 
     @property
     def counts(self) -> dict[str, int]:

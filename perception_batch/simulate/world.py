@@ -15,10 +15,19 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from perception_batch.geometry import SE3
-from perception_batch.simulate import people
 from perception_batch.simulate.ego_drive import CYCLE_STEP_M, EGO_SIZE_LWH_M
-from perception_batch.simulate.looks import LIGHT_SIZE_LWH_M, Look, draw_look, light_mesh
+from perception_batch.simulate.looks import Look, draw_look, light_mesh
 from perception_batch.simulate.motion import TripTable, stand
+from perception_batch.simulate.nearby import (
+    Found,
+    NearScenery,
+    NearStanding,
+    TileRange,
+    numbers_of,
+    step_number,
+    things_of,
+    tiles_within,
+)
 from perception_batch.simulate.paths import hermite
 from perception_batch.simulate.road_users import plan_traffic
 from perception_batch.simulate.scene import EgoState, Light, Mesh, Thing
@@ -26,12 +35,7 @@ from perception_batch.simulate.scenery import Piece, build_tile
 from perception_batch.simulate.signals import Aspect
 from perception_batch.simulate.sky import TimeOfDay, light_of
 from perception_batch.simulate.standing import IDS_PER_CYCLE, Standing, make_standing
-from perception_batch.simulate.streets import (
-    BLOCK_M,
-    FloatArray,
-    Ground,
-    random_of,
-)
+from perception_batch.simulate.streets import FloatArray, Ground, random_of
 from perception_batch.simulate.traffic import REAR_AXLE
 
 __all__ = ["EGO_SIZE_LWH_M", "StreetWorld", "build_world"]
@@ -39,15 +43,16 @@ __all__ = ["EGO_SIZE_LWH_M", "StreetWorld", "build_world"]
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-TILES_KEPT = 96
-"""More than the 5 by 5 that a look 170 m round takes in at once: a smaller cache would forget each before its next use."""
-LOOKS_KEPT = 600
+TILES_KEPT = 48
+"""More than the 5 by 5 that a look 170 m round takes in at once; what is looked at is kept joined besides."""
+LOOKS_KEPT = 256
+"""Some 60 road users and 60 walkers are near at a time."""
 LEFT_OUT = 0.1
 """Share of a cycle's road users that stay at home, so that no two cycles are the same."""
 ALWAYS_HERE = 6
 """... but not the first trips: those who wait, overtake and cross where a demonstration begins."""
-STRIDE_M = 1.5
-"""Two steps of a walker."""
+LOOK_M = 165.0
+"""Things are looked for this far round at least: truth, drawer and whoever else asks for one time share one look."""
 
 
 class _Kept(Generic[K, V]):
@@ -100,7 +105,17 @@ class StreetWorld:
         self._standing: _Kept[tuple[int, int], Standing | None] = _Kept(
             lambda node: make_standing(seed, self.ground, self.cycle, density, node), TILES_KEPT
         )
-        self._things: _Kept[tuple[float, float], list[Thing]] = _Kept(self._make_things, 12)
+        self._near_scenery: _Kept[TileRange, NearScenery] = _Kept(
+            lambda tiles: NearScenery(map(self._tiles, numbers_of(tiles))), 2
+        )
+        self._near_standing: _Kept[TileRange, NearStanding] = _Kept(
+            lambda tiles: NearStanding(
+                self.ground, self.cycle, filter(None, map(self._standing, numbers_of(tiles, 1)))
+            ),
+            2,
+        )
+        self._found: _Kept[tuple[float, float], Found] = _Kept(self._find, 12)
+        self._scenery: _Kept[tuple[float, float], list[Mesh]] = _Kept(self._make_scenery, 2)
         self._ego: _Kept[float, EgoState] = _Kept(self._make_ego, 64)
 
     @property
@@ -118,20 +133,16 @@ class StreetWorld:
 
     def things(self, time_s: float, radius_m: float) -> list[Thing]:
         """Objects within `radius_m` of the own vehicle, by id. Beyond 130 m nobody moves about."""
-        return list(self._things((float(time_s), float(radius_m))))
+        return self._found((float(time_s), max(float(radius_m), LOOK_M))).within(radius_m)
 
     def scenery(self, time_s: float, radius_m: float) -> list[Mesh]:
         """What stands and lies around, pieces that reach into `radius_m`: first the ground, then paint, then solids."""
-        x, y = self.ego(time_s).odom_SE3_base.translation_m[:2]
-        low_i, high_i = (int(np.floor((x + d) / BLOCK_M)) for d in (-radius_m - 16, radius_m + 16))
-        low_j, high_j = (int(np.floor((y + d) / BLOCK_M)) for d in (-radius_m - 16, radius_m + 16))
-        layers: tuple[list[Mesh], list[Mesh], list[Mesh]] = ([], [], [])
-        for i in range(low_i, high_i + 1):
-            for j in range(low_j, high_j + 1):
-                for piece in self._tiles((i, j)):
-                    if (piece.x_m - x) ** 2 + (piece.y_m - y) ** 2 < (radius_m + piece.radius_m) ** 2:
-                        layers[piece.layer].append(piece.mesh)
-        return [*layers[0], *layers[1], *layers[2]]
+        return list(self._scenery((float(time_s), float(radius_m))))
+
+    def _make_scenery(self, key: tuple[float, float]) -> list[Mesh]:
+        time_s, radius_m = key
+        xy = self.ego(time_s).odom_SE3_base.translation_m[:2]
+        return self._near_scenery(tiles_within(xy, radius_m + 16)).within(xy, radius_m)
 
     def _make_ego(self, time_s: float) -> EgoState:
         number, local = self.cycle.cycle_at(time_s)
@@ -160,33 +171,33 @@ class StreetWorld:
             float(pose.yaw_rate_radps[0]),
         )
 
-    def _make_things(self, key: tuple[float, float]) -> list[Thing]:
+    def _find(self, key: tuple[float, float]) -> Found:
         time_s, radius_m = key
-        ego_xy = self.ego(time_s).odom_SE3_base.translation_m[:2]
-        number, local = self.cycle.cycle_at(time_s)
-        found = self._moving(number, local, ego_xy, radius_m)
-        reach = radius_m + 10
-        low = np.floor((ego_xy - reach) / BLOCK_M).astype(int)
-        high = np.floor((ego_xy + reach) / BLOCK_M).astype(int) + 1
-        for i in range(int(low[0]), int(high[0]) + 1):
-            for j in range(int(low[1]), int(high[1]) + 1):
-                standing = self._standing((i, j))
-                if standing is not None:
-                    found += self._around(standing, number, local, ego_xy, radius_m)
-        return sorted(found, key=lambda thing: thing.object_id)
+        xy = self.ego(time_s).odom_SE3_base.translation_m[:2]
+        number, local_s = self.cycle.cycle_at(time_s)
+        standing = self._near_standing(tiles_within(xy, radius_m + 10))
+        return Found.joined(
+            [
+                self._moving(number, local_s, xy, radius_m),
+                standing.parked(xy, radius_m),
+                standing.lights(number, local_s, xy, radius_m, self._light_meshes),
+                standing.walkers(number, local_s, xy, radius_m, self._walker_looks),
+            ]
+        )
 
-    def _moving(self, number: int, local_s: float, ego_xy: FloatArray, radius_m: float) -> list[Thing]:
+    def _moving(self, number: int, local_s: float, xy_m: FloatArray, radius_m: float) -> Found:
         moves = self.table.at(number, local_s)
-        d2 = (moves.x_m - ego_xy[0]) ** 2 + (moves.y_m - ego_xy[1]) ** 2
+        d2 = (moves.x_m - xy_m[0]) ** 2 + (moves.y_m - xy_m[1]) ** 2
         near = np.flatnonzero(d2 < (radius_m + 10) ** 2)
-        looks = [self._looks((int(moves.cycle[i]), int(moves.trip[i]))) for i in near]
+        cycles, trips = moves.cycle[near].tolist(), moves.trip[near].tolist()
+        looks = [self._looks(key) for key in zip(cycles, trips, strict=True)]
         keep = [n for n, look in enumerate(looks) if look.is_here]
         if not keep:
-            return []
+            return Found([], np.zeros(0))
         near, looks = near[keep], [looks[n] for n in keep]
-        labels = [self.labels[int(moves.trip[i])] for i in near]
+        cycles, trips = [cycles[n] for n in keep], [trips[n] for n in keep]
+        labels = [self.labels[trip] for trip in trips]
         sizes = np.array([look.size_lwh_m for look in looks])
-        ahead = np.where([label == "person" for label in labels], 0.0, REAR_AXLE * sizes[:, 0])
         poses = stand(
             self.ground,
             moves.x_m[near],
@@ -195,75 +206,24 @@ class StreetWorld:
             moves.sin[near],
             moves.speed_mps[near],
             moves.yaw_rate_radps[near],
-            ahead,
+            np.where([label == "person" for label in labels], 0.0, REAR_AXLE * sizes[:, 0]),
             sizes[:, 2] / 2,
         )
-        d = np.hypot(poses.position_m[:, 0] - ego_xy[0], poses.position_m[:, 1] - ego_xy[1])
-        things = []
-        for n in np.flatnonzero(d <= radius_m):
-            i, look = near[n], looks[n]
-            steps = int(moves.s_m[i] / (STRIDE_M / people.POSES)) if moves.speed_mps[i] > 0.05 else 1
-            object_id = (int(moves.cycle[i]) + 1) * IDS_PER_CYCLE + 1 + int(moves.trip[i])
-            things.append(
-                Thing(
-                    object_id,
-                    labels[n],
-                    SE3(poses.rotation[n], poses.position_m[n]),
+        away_m = np.hypot(poses.position_m[:, 0] - xy_m[0], poses.position_m[:, 1] - xy_m[1])
+        steps = np.where(moves.speed_mps[near] > 0.05, step_number(moves.s_m[near]), 1).tolist()
+        things = things_of(
+            poses,
+            (
+                (
+                    (cycle + 1) * IDS_PER_CYCLE + 1 + trip,
+                    label,
                     look.size_lwh_m,
-                    poses.velocity_mps[n],
-                    look.poses[steps % len(look.poses)],
+                    look.poses[step % len(look.poses)],
                 )
-            )
-        return things
-
-    def _around(
-        self, standing: Standing, number: int, local_s: float, ego_xy: FloatArray, radius_m: float
-    ) -> list[Thing]:
-        things: list[Thing] = []
-        if len(standing.parked):
-            d2 = ((standing.parked_xy - ego_xy) ** 2).sum(axis=1)
-            things += [standing.parked[i] for i in np.flatnonzero(d2 <= radius_m**2)]
-        time_s = local_s + (number - standing.cycle) * self.cycle.duration_s
-        for object_id, heading, pose in standing.lights:
-            if float(((pose.translation_m[:2] - ego_xy) ** 2).sum()) <= radius_m**2:
-                aspect = self.cycle.signals[standing.place].aspect(time_s, heading)
-                mesh = self._light_meshes[aspect]
-                things.append(Thing(object_id, "traffic light", pose, LIGHT_SIZE_LWH_M, np.zeros(3), mesh))
-        if len(standing.walks):
-            walks = standing.walks
-            way = walks[:, 4] * (time_s - standing.walk_middle_s)
-            x, y = walks[:, 0] + walks[:, 2] * way, walks[:, 1] + walks[:, 3] * way
-            there = (way >= walks[:, 5]) & (way <= walks[:, 6])
-            near = np.flatnonzero(there & ((x - ego_xy[0]) ** 2 + (y - ego_xy[1]) ** 2 <= radius_m**2))
-            if len(near):
-                looks = [self._walker_looks(standing.first_walker + int(i)) for i in near]
-                heights = np.array([look.size_lwh_m[2] for look in looks])
-                zero = np.zeros(len(near))
-                poses = stand(
-                    self.ground,
-                    x[near],
-                    y[near],
-                    walks[near, 2],
-                    walks[near, 3],
-                    walks[near, 4],
-                    zero,
-                    zero,
-                    heights / 2,
-                )
-                for n, i in enumerate(near):
-                    look = looks[n]
-                    pose_number = int(np.floor(way[i] / (STRIDE_M / people.POSES))) % people.POSES
-                    things.append(
-                        Thing(
-                            standing.first_walker + int(i),
-                            "person",
-                            SE3(poses.rotation[n], poses.position_m[n]),
-                            look.size_lwh_m,
-                            poses.velocity_mps[n],
-                            look.poses[pose_number],
-                        )
-                    )
-        return things
+                for cycle, trip, label, look, step in zip(cycles, trips, labels, looks, steps, strict=True)
+            ),
+        )
+        return Found(things, away_m)
 
 
 def build_world(

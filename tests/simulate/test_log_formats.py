@@ -167,8 +167,12 @@ def real() -> Stage:
     return replace(stage, world=world)
 
 
-def test_the_real_drive_reads_back_from_every_encoding(tmp_path: Path, real: Stage) -> None:
-    settings = SimulateSettings(preset="front", duration_s=0.3)
+@pytest.mark.parametrize("size_px", [(960, 600), (320, 200)])
+def test_the_real_drive_reads_back_from_every_encoding(
+    tmp_path: Path, real: Stage, size_px: tuple[int, int]
+) -> None:
+    # One picture for all: the one behind the low-pass filter that a Bayer mosaic has before it.
+    settings = SimulateSettings(preset="front", duration_s=0.3, size_px=size_px, low_pass=True)
     expected: list[tuple[int, int, Image]] = []
     for number, image in enumerate(("png", *IMAGES)):
         container = CONTAINERS[number % 4]
@@ -194,3 +198,19 @@ def test_the_real_drive_is_the_same_to_the_byte(tmp_path: Path) -> None:
     assert len(files) == 8
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_a_bayer_mosaic_has_a_low_pass_before_it_and_other_pictures_have_it_on_demand(
+    tmp_path: Path, real: Stage
+) -> None:
+    settings = SimulateSettings(preset="front", duration_s=0.1, size_px=(320, 200))
+
+    def picture(name: str, image: str, low_pass: bool | None) -> Image:
+        chosen = replace(settings, image=image, low_pass=low_pass)  # type: ignore[arg-type]
+        return pictures(simulate(tmp_path / name, chosen, stage=real), "cam_front")[0][2]
+
+    sharp, soft = picture("sharp", "png", None), picture("soft", "png", True)
+    assert np.array_equal(sharp, picture("without", "png", False)) and not np.array_equal(sharp, soft)
+    bayer = picture("bayer", "bayer_rggb8", None)
+    assert np.array_equal(bayer, picture("bayer_soft", "bayer_rggb8", True))
+    assert psnr_db(bayer, soft) > 35 > psnr_db(picture("bayer_sharp", "bayer_rggb8", False), sharp)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from simulate.toy_world import DAY, NIGHT
 
-from perception_batch.simulate.sensor import Sensor
+from perception_batch.simulate.sensor import Sensor, low_passed
 
 
 def grey(level: int, height: int = 200, width: int = 320) -> np.ndarray:
@@ -90,3 +90,25 @@ def test_exposure_wanders_within_three_deviations() -> None:
 def test_impossible_numbers_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Sensor(1, **wrong)
+
+
+def test_the_optical_low_pass_keeps_light_and_flat_colours_and_takes_what_a_bayer_filter_cannot_see() -> None:
+    flat = np.full((20, 30, 3), (40, 130, 220), np.uint8)
+    assert np.array_equal(low_passed(flat), flat)
+    stripes = np.zeros((20, 30, 3), np.uint8)
+    stripes[:, ::2] = 200
+    assert np.abs(low_passed(stripes)[:, 1:-1].astype(int) - 100).max() <= 1
+    spot = np.zeros((9, 9, 3), np.uint8)
+    spot[4, 4] = 160
+    seen = low_passed(spot)
+    assert seen[3:6, 3:6, 0].tolist() == [[10, 20, 10], [20, 40, 20], [10, 20, 10]] and seen.sum() == 3 * 160
+
+
+@pytest.mark.parametrize("blur_px", [0.0, 0.45, 2.0])
+def test_working_in_strips_leaves_no_seam(blur_px: float) -> None:
+    """The rows of a tall picture come out as those of a part of it that begins and ends elsewhere."""
+    picture = np.random.default_rng(1).integers(0, 226, (200, 40, 3)).astype(np.uint8)
+    sensor = Sensor(1, noise=0, blur_px=blur_px, exposure_jitter=0, vignette=0)
+    whole = sensor.expose(picture, 0, DAY)
+    part = Sensor(1, noise=0, blur_px=blur_px, exposure_jitter=0, vignette=0).expose(picture[31:171], 0, DAY)
+    assert np.array_equal(whole[45:157], part[14:126])

@@ -62,6 +62,7 @@ def test_every_word_reaches_its_setting() -> None:
         "--jpeg-quality",
         "80",
         "--no-noise",
+        "--no-low-pass",
         "--trigger",
         "--camera-info",
         "second",
@@ -110,6 +111,7 @@ def test_every_word_reaches_its_setting() -> None:
     )
     assert (settings.seed, settings.time_of_day, settings.hills, settings.density) == (7, "night", True, 0.5)
     assert (settings.jpeg_quality, settings.noise, settings.trigger_topic) == (80, False, True)
+    assert settings.low_pass is False
     assert (settings.camera_info, settings.ego_rate_hz, settings.truth_radius_m) == ("second", 25, 60)
     assert (faults.stagger_ms, faults.jitter_ms, faults.drop_burst, faults.duplicate) == (20, 1, 3, 0.1)
     assert (faults.late, faults.late_ms, faults.log_delay_ms, faults.log_jitter_ms) == (0.2, 90, 8, 2)
