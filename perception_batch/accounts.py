@@ -63,7 +63,7 @@ class Accounts:
         self.objects += len(result.fusion.objects)
         self.positioned += sum(item.has_position for item in result.fusion.objects)
         self.status.update(result.status.items())
-        stamps = result.frame_stamps_ns.values()
+        stamps = [at for name, at in result.frame_stamps_ns.items() if result.status[name] != "held"]
         if len(stamps) > 1:
             spread = max(stamps) - min(stamps)
             self._spread_max_ns = max(self._spread_max_ns, spread)
@@ -109,11 +109,14 @@ class Accounts:
         due = ok + self.status[camera, "missing"] + self.status[camera, "undecodable"]
         return round(ok / due, 6) if due else None
 
-    def undecodable(self) -> Iterator[tuple[str, str, int, tuple[int, int]]]:
-        """(camera, reason, count, (first, last) stamp) of broken images, sorted."""
+    def lost(self) -> Iterator[tuple[str, str, int, tuple[int, int]]]:
+        """(camera, reason, count, (first, last) stamp) of frames that no setting could have used, sorted.
+
+        Broken images, frames with a stamp that cannot be, and a video's packets before its first key frame.
+        """
         for key in sorted(self.reasons):
             camera, status, reason = key
-            if status == "undecodable":
+            if status == "undecodable" or reason in ("bad_stamp", "lead_in"):
                 yield camera, reason, self.reasons[key], self.reason_range_ns[key]
 
 

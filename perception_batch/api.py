@@ -12,7 +12,7 @@ from perception_batch.config import RunConfig, load_config
 from perception_batch.errors import LogError, WriteError
 from perception_batch.job import Job, Progress
 from perception_batch.pipeline import run_drive
-from perception_batch.read import DriveLog
+from perception_batch.read import DriveLog, holds_pictures
 from perception_batch.read import open_log as _open_log
 from perception_batch.replay import fuse_again, load_finished, redo
 from perception_batch.runs import find_drives
@@ -126,7 +126,7 @@ def run(
         PerceptionBatchError: any of the tree in `perception_batch.errors`.
     """
     paths = _paths(log)
-    found = find_drives(paths, one_drive=len(paths) > 1)
+    found = find_drives(paths, one_drive=len(paths) > 1, holds_pictures=holds_pictures)
     if len(found) != 1:
         raise WriteError(f"{paths[0]} holds {len(found)} drives; call `run` for each, or name one log")
     settings = config or RunConfig()

@@ -21,7 +21,7 @@ import numpy as np
 from perception_batch import flow
 from perception_batch.calibration import Rig
 from perception_batch.config import RunConfig
-from perception_batch.decode import decode_frame
+from perception_batch.decode import decode_frame, pictures
 from perception_batch.detect import Detector, prepare
 from perception_batch.ego_motion import Step, steps
 from perception_batch.errors import ConfigError, DecodeError, printable
@@ -214,9 +214,11 @@ class Preparer:
         return self._views[key]
 
     def __call__(self, shot: Shot) -> ReadyShot:
+        own_depth = self._config.camera(shot.frame.camera).bit_depth
+        depth = self._config.decode.bit_depth if own_depth is None else own_depth
         try:
             with self._decode.measure():
-                frame = decode_frame(shot.frame, self._config.read.max_image_mpx)
+                frame = decode_frame(shot.frame, self._config.read.max_image_mpx, depth)
         except DecodeError as error:
             if (error.camera, error.reason) not in self._warned:  # one line a camera and reason, not a frame
                 self._warned.add((error.camera, error.reason))
@@ -313,12 +315,21 @@ def fused_steps(
             rows += [
                 FrameRow.of_used(frame, frame_set.index, item.undecodable.get(name, ""))
                 for name, frame in sorted(frame_set.frames.items())
+                if frame_set.status[name] != "held"  # counted where it was new
             ]
             picture = None
             if draw is not None:
                 with draw_stage.measure():
                     picture = draw(item.tiles, result)
             yield FusedStep(result, tuple(rows), item.step.poses, picture)
+
+
+def decodable(
+    source: FrameSource, selected: Sequence[str], span_ns: tuple[int | None, int | None], config: RunConfig
+) -> Iterator[EncodedFrame | EgoPose]:
+    """What the log gives, every video's packets already pictures: they must be decoded in order, used or not."""
+    items = source.stream(selected, *span_ns, warm_up=True)
+    return pictures(items, max_image_mpx=config.read.max_image_mpx)
 
 
 def chain(
@@ -344,13 +355,14 @@ def chain(
     queue_bytes = round(config.decode.queue_mb * 1e6)
     grouped = flow.timed(
         steps(
-            source.stream(selected, *span_ns),
+            decodable(source, selected, span_ns, config),
             synchronizer,
             rig,
             trajectory,
             patience_ns=patience_ns,
             limit_bytes=round(config.sync.window_mb * 1e6),
             tail=tail,
+            min_distance_m=config.sync.min_distance_m,
         ),
         profile.stage("read"),
     )

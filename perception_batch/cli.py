@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=text, epilog=example or _EXAMPLES[name])
 
     inspect = command("inspect", "Show what a log holds: cameras, calibration, transforms, losses.")
-    inspect.add_argument("log", nargs="+", type=Path, metavar="LOG", help="file, bag folder, or split files")
+    inspect.add_argument("log", nargs="+", metavar="LOG", help="file, bag folder, split files, or a URL")
     inspect.add_argument("--sync", action="store_true", help="also how well the cameras can be grouped")
     inspect.add_argument(
         "--full", action="store_true", help="read all frames, not only the head and the index"
@@ -62,9 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.add_argument("--cameras", metavar="A,B", help="only these cameras")
 
     run = command("run", "Run the whole chain on one drive or many.")
-    run.add_argument(
-        "log", nargs="+", type=Path, metavar="LOG", help="file, bag folder, or a folder of drives"
-    )
+    run.add_argument("log", nargs="+", metavar="LOG", help="file, bag folder, a folder of drives, or a URL")
     run.add_argument("--out", type=Path, required=True, metavar="DIR", help="results go to DIR/<drive>/")
     _add_settings(run)
     run.add_argument("--model", metavar="WEIGHTS", help="detect.model")
@@ -154,6 +152,7 @@ def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
     names = _names(getattr(arguments, "cameras", None))
     if arguments.command == "run":
         from perception_batch.collection import RunRequest, run_all
+        from perception_batch.read import log_path
 
         overrides = list(arguments.set)
         overrides += [f"detect.model={_quoted(arguments.model)}"] if arguments.model else []
@@ -162,7 +161,7 @@ def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
         overrides += [f"decode.workers={arguments.workers}"] if arguments.workers is not None else []
         return run_all(
             RunRequest(
-                paths=tuple(arguments.log),
+                paths=tuple(map(log_path, arguments.log)),
                 out=arguments.out,
                 config=load_config(arguments.config, overrides),
                 cameras=names,
@@ -178,9 +177,10 @@ def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
         )
     if arguments.command == "inspect":
         from perception_batch.inspection import inspect_log
+        from perception_batch.read import log_path
 
         return inspect_log(
-            tuple(arguments.log),
+            tuple(map(log_path, arguments.log)),
             load_config(arguments.config, arguments.set),
             names,
             rig_file=arguments.rig,

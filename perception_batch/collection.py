@@ -18,6 +18,7 @@ from perception_batch.errors import (
     PerceptionBatchError,
     printable,
 )
+from perception_batch.read import holds_pictures
 from perception_batch.runs import Drive, find_drives
 
 if TYPE_CHECKING:
@@ -66,7 +67,12 @@ def run_all(request: RunRequest) -> int:
     Raises:
         PerceptionBatchError: the paths or names make no sense.
     """
-    drives = find_drives(request.paths, one_drive=request.one_drive, template=request.drive_name)
+    drives = find_drives(
+        request.paths,
+        one_drive=request.one_drive,
+        template=request.drive_name,
+        holds_pictures=holds_pictures,
+    )
     if request.cameras is not None and not request.cameras:
         raise ConfigError("--cameras names no camera; give names such as --cameras cam_front,cam_back")
     if request.dry_run:

@@ -14,6 +14,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -26,6 +27,7 @@ from perception_batch.ontology import DEFAULT_CLASSES, ROAD_USERS, ObjectClass, 
 
 Auto = Literal["auto"]
 Score = Annotated[float, Field(ge=0, le=1)]
+BitDepth = Annotated[int, Field(ge=8, le=16)]
 Point = tuple[float, float]
 MAX_CONFIG_BYTES = 4 << 20
 
@@ -66,6 +68,7 @@ class CameraConfig(_Section):
     max_range_m: Annotated[float, Field(gt=0)] | None = None
     stamp_offset_ms: float = 0.0
     readout_ms: Annotated[float, Field(ge=0)] = 0.0
+    bit_depth: BitDepth | Auto | None = None
     intrinsics: dict[str, Any] | None = None
     base_SE3_camera: PoseConfig | None = None
     rectify: NotYet = None
@@ -85,24 +88,78 @@ _NO_CAMERA_SETTINGS = CameraConfig()
 class ReadConfig(_Section):
     """Room `read`."""
 
-    clock: Literal["auto", "header", "log"] = "auto"
+    clock: Literal["auto", "header", "publish", "log"] = "auto"
     head_mb: Annotated[float, Field(gt=0, le=4096)] = 64.0
     head_s: Annotated[float, Field(gt=0)] = 10.0
     max_image_mpx: Annotated[float, Field(gt=0)] = 64.0
     max_pose_gap_s: Annotated[float, Field(gt=0)] = 0.5
+    ego: str = "auto"
+    ego_offset_ms: Annotated[float, Field(ge=-1e15, le=1e15)] = 0.0
+    gnss_heading: Literal["auto", "imu", "course"] = "auto"
+    trajectory: str | None = None
+
+    @field_validator("ego")
+    @classmethod
+    def _ego(cls, value: str) -> str:
+        words = ("auto", "tf", "odometry", "pose", "gnss", "none")
+        if value not in words and not value.startswith("/"):
+            raise ValueError(f"allowed are {', '.join(words)}, or a topic, which begins with a slash")
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ReadConfig:
+        if self.trajectory is not None and self.ego != "auto":
+            raise ValueError(
+                f"trajectory is given, and ego is {self.ego!r}: with a trajectory file leave ego at auto"
+            )
+        return self
+
+
+class RequireConfig(_Section):
+    """Which cameras a timestep must have: so many, or these."""
+
+    require: Annotated[int, Field(ge=1)] | tuple[str, ...]
+
+
+def _policy(value: object) -> object:
+    """One clear line for whatever is no policy; a union's own errors would be one a branch."""
+    if isinstance(value, RequireConfig) or value in ("keep", "drop", "hold"):
+        return value
+    if isinstance(value, Mapping) and set(value) == {"require"}:
+        need = value["require"]
+        if isinstance(need, int) and not isinstance(need, bool) and need >= 1:
+            return value
+        named = isinstance(need, (list, tuple)) and bool(need) and all(isinstance(n, str) for n in need)
+        if named and len(set(need)) == len(need):
+            return value
+    raise ValueError("allowed are keep, drop, hold, {require: 4} (cameras) and {require: [front, rear]}")
 
 
 class SyncConfig(_Section):
     """Room `sync`."""
 
-    anchor: Literal["reference"] = "reference"
+    anchor: Literal["reference", "grid", "tightest", "trigger"] = "reference"
     reference: str = "auto"
+    grid_hz: Annotated[float, Field(gt=0, le=10_000)] | Auto = "auto"
+    trigger_topic: str | None = None
     tolerance_ms: Annotated[float, Field(gt=0)] | Auto = "auto"
-    policy: Literal["keep"] = "keep"
+    offsets_ms: dict[str, Annotated[float, Field(ge=-60_000, le=60_000)]] = Field(default_factory=dict)
+    drift: Literal["report", "correct"] = "report"
+    policy: Annotated[Literal["keep", "drop", "hold"] | RequireConfig, BeforeValidator(_policy)] = "keep"
+    hold_max_age_ms: Annotated[float, Field(gt=0)] = 250.0
     window_mb: Annotated[float, Field(gt=0)] = 256.0
     every: Annotated[int, Field(ge=1)] = 1
     rate_hz: Annotated[float, Field(gt=0)] | None = None
-    min_distance_m: NotYet = None
+    min_distance_m: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _has_trigger(self) -> SyncConfig:
+        if self.anchor == "trigger" and self.trigger_topic is None:
+            raise ValueError(
+                "anchor trigger needs trigger_topic: the topic whose stamps make the timesteps, "
+                "such as /camera_trigger or a lidar's"
+            )
+        return self
 
 
 class DecodeConfig(_Section):
@@ -110,6 +167,7 @@ class DecodeConfig(_Section):
 
     workers: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
     queue_mb: Annotated[float, Field(gt=0)] = 64.0
+    bit_depth: BitDepth | Auto = "auto"
 
 
 class DetectConfig(_Section):
@@ -168,12 +226,26 @@ class FuseConfig(_Section):
     pitch_sigma_deg: Annotated[float, Field(ge=0)] = 0.5
     ground_sigma_m: Annotated[float, Field(ge=0)] = 0.1
     slope_sigma: Annotated[float, Field(ge=0)] = 0.02
+    ground_memory_s: Annotated[float, Field(ge=0)] = 1.0
+    ego_footprint_m: tuple[float, float, float, float] | None = None
+
+    @field_validator("ego_footprint_m")
+    @classmethod
+    def _footprint(
+        cls, value: tuple[float, float, float, float] | None
+    ) -> tuple[float, float, float, float] | None:
+        if value is not None and not (value[0] < value[2] and value[1] < value[3]):
+            raise ValueError(f"expected [x_min, y_min, x_max, y_max] in metres, got {list(value)}")
+        return value
 
 
 class TrackConfig(_Section):
     """Room `track`."""
 
-    lag_s: Annotated[float, Field(ge=0)] = 1.0
+    lag_s: Annotated[float, Field(ge=0, le=60)] = 1.0
+    max_gap_s: Annotated[float, Field(ge=0, le=60)] = 2.0
+    confirm: Annotated[int, Field(ge=1, le=100)] = 3
+    gate_sigma: Annotated[float, Field(gt=0)] = 4.0
 
 
 class RenderConfig(_Section):

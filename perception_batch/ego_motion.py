@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from perception_batch import flow
 from perception_batch.calibration import Rig
 from perception_batch.geometry import SE3
 from perception_batch.sync import Synchronizer
 from perception_batch.trajectory import Trajectory
-from perception_batch.types import EgoPose, EncodedFrame, FrameSet
+from perception_batch.types import EgoPose, EncodedFrame, FrameSet, FrameStatus, Trigger, UnusedFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Step:
 
 
 def steps(
-    source: Iterable[EncodedFrame | EgoPose],
+    source: Iterable[EncodedFrame | EgoPose | Trigger],
     synchronizer: Synchronizer,
     rig: Rig,
     trajectory: Trajectory,
@@ -37,35 +38,39 @@ def steps(
     patience_ns: int,
     limit_bytes: int,
     tail: list[EgoPose],
+    min_distance_m: float | None = None,
 ) -> Iterator[Step]:
     """Timesteps with ego motion: each waits until a later pose is known, or log time says none will come.
 
     Args:
-        source: frames and poses in log order.
+        source: frames, triggers and poses in log order.
         synchronizer: groups the frames.
         rig: the cameras' poses on the vehicle.
         trajectory: takes the poses.
         patience_ns: log time after a frame's stamp at which no pose for it is expected any more.
         limit_bytes: most that may wait.
         tail: receives the poses after the last timestep.
+        min_distance_m: see `Travel`; None: every timestep.
     """
     waiting: deque[FrameSet] = deque()
     waiting_bytes = 0
     poses: list[EgoPose] = []
+    travel = None if min_distance_m is None else Travel(min_distance_m)
 
-    def release() -> Step:
+    def release() -> Iterator[Step]:
         nonlocal waiting_bytes, poses
         frame_set = waiting.popleft()
         waiting_bytes -= frame_set.size_bytes
         needed = _needed_ns(frame_set)
         trajectory.settle(needed)
         ego = trajectory.pose_at(frame_set.stamp_ns)
-        moved = moved_cameras(
-            rig, trajectory, frame_set.stamp_ns, {n: f.stamp_ns for n, f in frame_set.frames.items()}
-        )
+        chosen = frame_set if travel is None else travel.choose(frame_set, ego)
+        if chosen is not None:
+            stamps = {name: frame.stamp_ns for name, frame in chosen.frames.items()}
+            moved = moved_cameras(rig, trajectory, chosen.stamp_ns, stamps)
+            taken, poses = tuple(poses), []
+            yield Step(chosen, ego, moved, taken)
         trajectory.forget_before(frame_set.stamp_ns - 2_000_000_000)
-        taken, poses = tuple(poses), []
-        return Step(frame_set, ego, moved, taken)
 
     with flow.closed(source):
         for item in source:
@@ -74,7 +79,9 @@ def steps(
                     poses.append(item)
                 log_ns = None
             else:
-                new = synchronizer.push(item)
+                new = (
+                    synchronizer.push_trigger(item) if isinstance(item, Trigger) else synchronizer.push(item)
+                )
                 waiting.extend(new)
                 waiting_bytes += sum(frame_set.size_bytes for frame_set in new)
                 log_ns = item.log_ns
@@ -84,11 +91,58 @@ def steps(
                 given_up = log_ns is not None and log_ns >= needed + patience_ns
                 if not (known or given_up or waiting_bytes > limit_bytes):
                     break
-                yield release()
+                yield from release()
     waiting.extend(synchronizer.flush())
     while waiting:
-        yield release()
+        yield from release()
+    if travel is not None:
+        synchronizer.give_back(travel.unused)
     tail.extend(poses)
+
+
+class Travel:
+    """Chooses timesteps by how far the vehicle went: one is used where it is so far from where the last one was used.
+
+    Where the vehicle is unknown, or its fixed frame changed, the timestep is used. The frames of the others become
+    unused (``resampled``), and the timesteps that are used count from 0 without gaps.
+
+    Args:
+        min_distance_m: straight distance, metres.
+    """
+
+    def __init__(self, min_distance_m: float) -> None:
+        self._min_m = min_distance_m
+        self._last: EgoPose | None = None
+        self._count = 0
+        self._used_ns: dict[str, int] = {}
+        self.unused: list[UnusedFrame] = []
+        """Records of frames that no later timestep has taken along yet."""
+
+    def choose(self, frame_set: FrameSet, ego: EgoPose | None) -> FrameSet | None:
+        """The timestep as it is used; None where the vehicle is too near to the last one's place."""
+        self.unused += frame_set.unused
+        if ego is not None and self._last is not None and ego.frame_id == self._last.frame_id:
+            way = ego.odom_SE3_base.translation_m - self._last.odom_SE3_base.translation_m
+            if math.hypot(*way) < self._min_m:
+                self.unused += [
+                    UnusedFrame.of(frame, "resampled")
+                    for name, frame in frame_set.frames.items()
+                    if frame_set.status[name] != "held"
+                ]
+                return None
+        self._last = ego if ego is not None else self._last
+        status: dict[str, FrameStatus] = dict(frame_set.status)
+        frames = dict(frame_set.frames)
+        for name, frame in frame_set.frames.items():
+            if status[name] != "held":
+                self._used_ns[name] = frame.stamp_ns
+            elif self._used_ns.get(name) != frame.stamp_ns:  # held from a timestep that was passed over
+                status[name] = "missing"
+                del frames[name]
+        unused, self.unused = tuple(self.unused), []
+        chosen = replace(frame_set, index=self._count, frames=frames, status=status, unused=unused)
+        self._count += 1
+        return chosen
 
 
 def _needed_ns(frame_set: FrameSet) -> int:

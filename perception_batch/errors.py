@@ -50,7 +50,8 @@ class LogError(PerceptionBatchError):
     """A log cannot be read, as a whole or in a part."""
 
     def __init__(self, path: Path | str, message: str) -> None:
-        self.path = Path(path)
+        # A URL's path has the methods of a `Path` without being one.
+        self.path = Path(path) if isinstance(path, str) else path
         self.detail = message
         super().__init__(f"{printable(path)}: {message}" if str(path) else message)
 

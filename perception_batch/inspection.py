@@ -12,16 +12,17 @@ from typing import Any
 
 import numpy as np
 import yaml
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from perception_batch.config import RunConfig
-from perception_batch.errors import EXIT_OK, ConfigError, WriteError, printable
+from perception_batch.errors import EXIT_OK, ConfigError, LogError, WriteError, printable
+from perception_batch.inspection_page import print_page
 from perception_batch.job import Job, OpenDrive, open_drive
-from perception_batch.read import CameraHead, DriveLog, open_log, write_rig
+from perception_batch.read import CameraSurvey, DriveLog, Stretch, Surveyor, open_log, write_rig
 from perception_batch.sync import Synchronizer, synchronize
 from perception_batch.types import EgoPose, EncodedFrame, FrameSet
+
+LISTED = 5
+"""Gaps and frozen stretches of a camera that are listed, the longest."""
 
 _TABLE_TOLERANCES_MS = (1, 2, 5, 10, 20, 30, 50, 100)
 
@@ -50,34 +51,28 @@ def inspect_log(
         if target is not None and target.exists():
             raise WriteError(f"{printable(target)} exists; choose another name")
     job = Job("inspect", paths, Path(), config, cameras, rig_file=rig_file)
-    console = Console(
-        highlight=False, soft_wrap=True, emoji=False, width=None if sys.stdout.isatty() else 160
-    )
+    give = _give_json if as_json else print_page
     with open_log(paths, config.read, cameras_needed=False) as log:
+        if log.losses and not any(topic.count for topic in log.topics):
+            raise LogError(paths[0], f"nothing in it can be read: {log.losses[0].reason}")
         facts = None if log.cameras else bare_facts(log)
     if facts is not None:  # readable, so no error; but there is nothing to run on
-        _give(facts, console, as_json=as_json)
+        give(facts)
         return EXIT_OK
     with open_drive(job) as opened:
-        facts = log_facts(opened)
-        if sync or full:
-            facts["sync"] = sync_facts(opened, config)
-        facts["losses"] = [asdict(loss) for loss in opened.log.losses]
+        facts = log_facts(opened, config, everything=sync or full)
         if write_rig_to is not None:
             if not opened.rig.cameras:
                 raise ConfigError(f"{printable(paths[0])} has no calibrated camera: there is no rig to write")
             write_rig(opened.rig, write_rig_to)
         if suggest_config_to is not None:
             suggest_config_to.write_text(suggested_config(opened), encoding="utf-8")
-        _give(facts, console, as_json=as_json)
+        give(facts)
     return EXIT_OK
 
 
-def _give(facts: dict[str, Any], console: Console, *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(facts, indent=1, allow_nan=False) + "\n")
-    else:
-        _print(facts, console)
+def _give_json(facts: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(facts, indent=1, allow_nan=False) + "\n")
 
 
 def bare_facts(log: DriveLog) -> dict[str, Any]:
@@ -94,68 +89,115 @@ def bare_facts(log: DriveLog) -> dict[str, Any]:
     }
 
 
-def log_facts(opened: OpenDrive) -> dict[str, Any]:
-    """What the index and the head tell, as plain JSON; figures from the head are marked by `sampled`."""
+def log_facts(opened: OpenDrive, config: RunConfig, *, everything: bool) -> dict[str, Any]:
+    """What the log tells, as plain JSON.
+
+    With `everything` all of it is read and its frames are grouped; otherwise the index and the head speak, and
+    figures from the head are marked by ``sampled``.
+    """
     head, log, rig = opened.head, opened.log, opened.rig
-    cameras: dict[str, Any] = {}
-    for name, camera in log.cameras.items():
-        entry: dict[str, Any] = {
-            "topic": camera.topic,
-            "type": camera.msgtype,
-            "alternates": list(camera.alternates),
-            "frames": camera.count,
-            "selected": name in opened.selected,
-        }
-        if camera.why_not:
-            entry["why_not"] = camera.why_not
-        if name in head.cameras:
-            entry.update(_head_facts(head.cameras[name]))
-            if name in rig.cameras:
-                known = rig.cameras[name]
-                entry["calibration"] = {
-                    "model": known.intrinsics.model,
-                    "fx_px": known.intrinsics.fx_px,
-                    "source": known.source,
-                    "position_m": known.base_SE3_camera.translation_m.tolist(),
-                }
-            else:
-                entry["uncalibrated"] = rig.uncalibrated.get(name, "not looked at")
-        cameras[name] = entry
-    return {
+    surveyors = {name: Surveyor() for name in opened.selected}
+    sync: dict[str, Any] | None = None
+    if everything:
+        sync = sync_facts(opened, config, surveyors)
+    else:
+        for frame in log.head_frames(opened.selected):
+            surveyors[frame.camera].take(frame)
+    steps = log.clock_steps
+    facts: dict[str, Any] = {
         "paths": [str(path) for path in log.paths],
         "start_ns": log.start_ns,
         "stop_ns": log.stop_ns,
         "first_stamp_ns": head.first_stamp_ns,
         "duration_s": (log.stop_ns - log.start_ns) / 1e9,
-        "sampled": not head.complete,
-        "cameras": cameras,
+        "sampled": not (everything or head.complete),
+        "cameras": {
+            name: _camera_facts(opened, name, surveyors[name].result() if name in surveyors else None)
+            for name in log.cameras
+        },
         "base_frame": rig.base_frame or None,
-        "ego_source": log.ego_source,
+        "transform_frames": list(log.transform_frames),
+        "ego": log.ego_report.to_dict(),
         "rig_notes": list(rig.notes),
+        "clock_steps": [asdict(step) for step in steps],
         "topics": [{"name": t.name, "type": t.type, "count": t.count} for t in log.topics],
     }
+    if sync is not None:
+        facts["sync"] = sync
+    facts["losses"] = [asdict(loss) for loss in log.losses]
+    return facts
 
 
-def _head_facts(head: CameraHead) -> dict[str, Any]:
-    stamps = np.unique(np.array([stamp for stamp, _ in head.stamps_ns], np.int64))
-    gaps = np.diff(stamps)
-    out: dict[str, Any] = {
-        "encoding": head.encoding,
-        "width_px": head.width_px,
-        "height_px": head.height_px,
-        "frame_id": head.frame_id,
-        "clock": head.clock,
-        "skew_ms": head.skew_ns / 1e6,
+def _camera_facts(opened: OpenDrive, name: str, survey: CameraSurvey | None) -> dict[str, Any]:
+    camera, head, rig = opened.log.cameras[name], opened.head, opened.rig
+    entry: dict[str, Any] = {
+        "topic": camera.topic,
+        "type": camera.msgtype,
+        "alternates": list(camera.alternates),
+        "frames": camera.count,
+        "selected": name in opened.selected,
     }
-    if len(gaps):
-        period = float(np.median(gaps))
-        out["rate_hz"] = 1e9 / period
-        out["period_jitter_ms"] = 1.4826 * float(np.median(np.abs(gaps - period))) / 1e6
-    return out
+    if camera.why_not:
+        entry["why_not"] = camera.why_not
+    if name not in head.cameras or survey is None:
+        return entry
+    seen = head.cameras[name]
+    entry |= {
+        "encoding": seen.encoding,
+        "width_px": seen.width_px,
+        "height_px": seen.height_px,
+        "frame_id": seen.frame_id,
+        "clock": seen.clock,
+        "skew_ms": seen.skew_ns / 1e6,
+        "seen": survey.frames,
+    }
+    if survey.rate_hz is not None and survey.period_jitter_ns is not None:
+        entry["rate_hz"] = survey.rate_hz
+        entry["period_jitter_ms"] = survey.period_jitter_ns / 1e6
+    entry |= {
+        "gaps": survey.gaps,
+        "missing_in_gaps": survey.missing_in_gaps,
+        "duplicates": survey.duplicates,
+        "out_of_order": survey.out_of_order,
+        "bad_stamps": survey.bad_stamps,
+        "unparsed": survey.unparsed,
+        "frozen": survey.frozen,
+        "longest_gaps": [_stretch(s, head.first_stamp_ns) for s in survey.longest_gaps[:LISTED]],
+        "longest_frozen": [_stretch(s, head.first_stamp_ns) for s in survey.longest_frozen[:LISTED]],
+        "sizes_px": survey.sizes_px,
+        "encodings": survey.encodings,
+        "bytes_mean": survey.bytes_mean,
+    }
+    if survey.key_interval is not None or survey.before_first_key:
+        entry["key_interval"] = survey.key_interval
+        entry["before_first_key"] = survey.before_first_key
+    if name in rig.cameras:
+        known = rig.cameras[name]
+        entry["calibration"] = {
+            "model": known.intrinsics.model,
+            "fx_px": known.intrinsics.fx_px,
+            "source": known.source,
+            "position_m": known.base_SE3_camera.translation_m.tolist(),
+        }
+    else:
+        entry["uncalibrated"] = rig.uncalibrated.get(name, "not looked at")
+    return entry
 
 
-def sync_facts(opened: OpenDrive, config: RunConfig) -> dict[str, Any]:
-    """Group all frames of the log (no image is decoded) and say how well that went."""
+def _stretch(stretch: Stretch, origin_ns: int) -> dict[str, Any]:
+    return {
+        "start_ns": stretch.start_ns,
+        "stop_ns": stretch.stop_ns,
+        "time_s": round((stretch.start_ns - origin_ns) / 1e9, 3),
+        "duration_s": round((stretch.stop_ns - stretch.start_ns) / 1e9, 3),
+        "count": stretch.count,
+    }
+
+
+def sync_facts(
+    opened: OpenDrive, config: RunConfig, surveyors: Mapping[str, Surveyor] | None = None
+) -> dict[str, Any]:
+    """Group all frames of the log (no image is decoded) and say how well that went; `surveyors` see each."""
     plan = opened.plan
     stamps: dict[str, list[int]] = {name: [] for name in opened.selected}
     spreads: list[int] = []
@@ -168,6 +210,8 @@ def sync_facts(opened: OpenDrive, config: RunConfig) -> dict[str, Any]:
         for item in opened.log.stream(opened.selected, *opened.span_ns):
             if isinstance(item, EncodedFrame):
                 found[item.camera] += 1
+                if surveyors is not None:
+                    surveyors[item.camera].take(item)
                 if item.stamp_ok:  # one that is not would make gaps of years
                     stamps[item.camera].append(item.stamp_ns)
                 yield item.without_payload()  # stamps are enough
@@ -255,84 +299,3 @@ def suggested_config(opened: OpenDrive) -> str:
         data["fuse"] = {"base_frame": opened.rig.base_frame}
     head = "# Suggested by `perception-batch inspect`; see configs/default.yaml for every key.\n"
     return head + yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-
-
-def _print(facts: dict[str, Any], console: Console) -> None:
-    marked = " (sampled: figures of the first seconds, counts from the index)" if facts["sampled"] else ""
-    console.print(
-        f"{', '.join(map(printable, facts['paths']))}: {facts['duration_s']:.1f} s, "
-        f"{len(facts['topics'])} topics{marked}",
-        markup=False,
-    )
-    if not facts["cameras"]:
-        console.print("no camera (sensor_msgs Image or CompressedImage); topics:", markup=False)
-        for topic in facts["topics"]:
-            console.print(
-                f"  {printable(topic['name'])}: {printable(topic['type'])}, {topic['count']}", markup=False
-            )
-        return
-    table = Table("camera", "encoding", "size", "frames", "rate", "clock", "calibration", box=None)
-    for name, camera in facts["cameras"].items():
-        size = f"{camera['width_px']}x{camera['height_px']}" if camera.get("width_px") else "-"
-        rate = (
-            f"{camera['rate_hz']:.2f} Hz ± {camera['period_jitter_ms']:.1f} ms"
-            if "rate_hz" in camera
-            else "-"
-        )
-        clock = f"{camera['clock']} ({camera['skew_ms']:+.1f} ms)" if "clock" in camera else "-"
-        if "calibration" in camera:
-            known = camera["calibration"]
-            calibration = f"{known['model']}, f {known['fx_px']:.0f} px, {known['source']}"
-        else:
-            calibration = "none: " + camera.get("uncalibrated", camera.get("why_not", "not selected"))
-        cells = (name, camera.get("encoding", "-"), size, str(camera["frames"]), rate, clock)
-        table.add_row(*(Text(printable(cell)) for cell in (*cells, calibration)))
-    console.print(table)
-    for name, camera in facts["cameras"].items():
-        also = ", ".join(map(printable, camera["alternates"]))
-        console.print(
-            f"  {printable(name)}: {printable(camera['topic'])}" + (f"; also {also}" if also else ""),
-            markup=False,
-        )
-    console.print(
-        f"base frame {printable(facts['base_frame'] or 'none')}; ego motion from {printable(facts['ego_source'] or 'none')}",
-        markup=False,
-    )
-    for note in facts["rig_notes"]:
-        console.print(f"note: {printable(note)}", markup=False)
-    if "sync" in facts:
-        _print_sync(facts["sync"], console)
-    for loss in facts["losses"]:
-        console.print(
-            f"lost: {printable(loss['topic'])}: {loss['count']} ({printable(loss['reason'])})", markup=False
-        )
-
-
-def _print_sync(sync: dict[str, Any], console: Console) -> None:
-    spread = sync["spread_ms"]
-    console.print(
-        f"{sync['timesteps']} timesteps, {sync['incomplete']} incomplete; reference {printable(sync['reference'])}, "
-        f"tolerance {sync['tolerance_ms']:.0f} ms"
-        + (f"; spread median {spread['p50']:.1f} ms, largest {spread['max']:.1f} ms" if spread else ""),
-        markup=False,
-    )
-    table = Table("camera", "frames", "offset", "jitter", "ok", "missing", "not due", "gaps", box=None)
-    for name, camera in sync["cameras"].items():
-        table.add_row(
-            Text(printable(name)),
-            str(camera["frames"]),
-            f"{camera['offset_ms']:+.1f} ms",
-            f"{camera['jitter_ms']:.1f} ms",
-            *(str(camera[key]) for key in ("ok", "missing", "not_due", "gaps")),
-        )
-    console.print(table)
-    limits = list(sync["matched_within_ms"])
-    table = Table("matched within", *(f"{limit} ms" for limit in limits), box=None)
-    for name in sync["cameras"]:
-        shares = [sync["matched_within_ms"][limit].get(name) for limit in limits]
-        table.add_row(Text(printable(name)), *("-" if s is None else f"{100 * s:.0f} %" for s in shares))
-    console.print(table)
-    for reason, count in sync["unused"].items():
-        console.print(f"unused: {count} frames, {reason}", markup=False)
-    for note in sync["notes"]:
-        console.print(f"note: {printable(note)}", markup=False)

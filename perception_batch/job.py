@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
 from perception_batch.calibration import Rig
 from perception_batch.config import RunConfig
 from perception_batch.errors import ConfigError, LogError, WriteError, printable
-from perception_batch.read import DriveLog, Head, open_log
+from perception_batch.read import DriveLog, Head, open_log, rig_file_sha256
 from perception_batch.runs import Identity
 from perception_batch.sync import SyncPlan, plan_sync
+from perception_batch.time_text import parse_time
 from perception_batch.write import Manifest, read_manifest
 
 
@@ -124,34 +123,10 @@ def open_drive(job: Job) -> Iterator[OpenDrive]:
         yield OpenDrive(log, selected, head, rig, plan, span)
 
 
-def parse_time(text: str, first_stamp_ns: int, option: str) -> int:
-    """A time as users write it, as ns: seconds from the first stamp, ISO-8601 UTC, or ns as an integer.
-
-    Raises:
-        ConfigError: it is none of these.
-    """
-    word = text.strip()
-    digits = word.lstrip("+-")
-    if digits.isdigit() and len(digits) >= 13:  # as seconds that would be 300,000 years
-        return int(word)
-    with suppress(ValueError):
-        seconds = float(word)
-        if math.isfinite(seconds):
-            return first_stamp_ns + round(seconds * 1e9)
-    with suppress(ValueError):
-        at = datetime.fromisoformat(word.replace("Z", "+00:00"))
-        at = at if at.tzinfo is not None else at.replace(tzinfo=timezone.utc)
-        whole = at - datetime(1970, 1, 1, tzinfo=timezone.utc)
-        return (whole.days * 86_400 + whole.seconds) * 1_000_000_000 + whole.microseconds * 1000
-    raise ConfigError(
-        f"{option} {printable(text)!r}: expected seconds from the first camera stamp, an ISO-8601 UTC time, "
-        "or integer nanoseconds"
-    )
-
-
 def identity(job: Job, opened: OpenDrive, model_sha256: str) -> Identity:
     """What decides the detections of this job."""
-    rig_hash = hashlib.sha256(job.rig_file.read_bytes()).hexdigest() if job.rig_file else None
+    rig_hash = rig_file_sha256(job.rig_file) if job.rig_file else None
+    path = job.config.read.trajectory
     return Identity(
         opened.log.fingerprint(),
         model_sha256,
@@ -161,6 +136,7 @@ def identity(job: Job, opened: OpenDrive, model_sha256: str) -> Identity:
             "start": opened.span_ns[0],
             "stop": opened.span_ns[1],
             "rig": rig_hash,
+            "trajectory": None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest(),
         },
     )
 

@@ -27,13 +27,19 @@ def rig_with_masks(rig: Rig, config: RunConfig) -> dict[str, Any]:
     return out
 
 
-def sync_section(plan: SyncPlan, head: Head, accounts: Accounts, config: RunConfig) -> dict[str, Any]:
+def sync_section(
+    plan: SyncPlan, head: Head, log: DriveLog, accounts: Accounts, config: RunConfig
+) -> dict[str, Any]:
     """``sync`` of ``run.json``."""
     return {
         "anchor": config.sync.anchor,
         "reference": plan.reference,
         "tolerance_ns": plan.tolerance_ns,
         "spread_ns": accounts.spread(),
+        "clock_steps": [
+            {"camera": step.camera, "log_ns": step.log_ns, "step_ns": step.step_ns}
+            for step in log.clock_steps
+        ],
         "cameras": {
             name: {
                 "clock": head.cameras[name].clock,
@@ -99,12 +105,12 @@ def timing_section(profile: Profile, wall_s: float, startup_s: float, images: in
 
 
 def losses_section(log: DriveLog, accounts: Accounts) -> list[dict[str, Any]]:
-    """``losses`` of ``run.json``: what the log lacks, and the images that are broken."""
+    """``losses`` of ``run.json``: what the log lacks, and the frames that are broken."""
     losses = [
         {"topic": x.topic, "start_ns": x.start_ns, "stop_ns": x.stop_ns, "count": x.count, "reason": x.reason}
         for x in log.losses
     ]
-    for camera, reason, count, (first, last) in accounts.undecodable():
+    for camera, reason, count, (first, last) in accounts.lost():
         topic = log.cameras[camera].topic
         losses.append(
             {"topic": topic, "start_ns": first, "stop_ns": last + 1, "count": count, "reason": reason}

@@ -270,7 +270,7 @@ class _Run:
         manifest = self.manifest("partial" if over else "complete", status)
         write_manifest(job.directory, manifest)
         notes = [f"{printable(name)} lost {percent:.1f} % of its frames" for name, percent in over]
-        notes += [*self.opened.plan.notes, *self.opened.rig.notes]
+        notes += [*self.opened.plan.notes, *self.opened.rig.notes, *self.opened.log.ego_report.notes]
         if not self.opened.rig.cameras:
             notes.append("no camera is calibrated: objects are per camera and have no position")
         elif self.opened.rig.uncalibrated:
@@ -342,10 +342,10 @@ class _Run:
             exit_status=exit_status,
             batch_size=info.batch_size,
             counts=self.accounts.counts(),
-            sync=sync_section(opened.plan, opened.head, self.accounts, job.config),
+            sync=sync_section(opened.plan, opened.head, opened.log, self.accounts, job.config),
             calibration=calibration_section(opened.rig, self.fuser),
             ego={
-                "source": opened.log.ego_source,
+                **opened.log.ego_report.to_dict(),
                 "poses_refused": opened.log.ego_dropped + self.trajectory.refused,
             },
             timing=timing_section(self.profile, wall, self.startup_s, used if done else 0),

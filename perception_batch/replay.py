@@ -15,7 +15,7 @@ from pathlib import Path
 from perception_batch import flow
 from perception_batch.accounts import Accounts
 from perception_batch.calibration import Camera, Intrinsics, Rig
-from perception_batch.chain import Preparer, Profile, Threads, detected_steps, shots
+from perception_batch.chain import Preparer, Profile, Threads, decodable, detected_steps, shots
 from perception_batch.config import RunConfig, override_config, parse_config
 from perception_batch.ego_motion import moved_cameras, steps
 from perception_batch.errors import EXIT_OK, CalibrationError, ConfigError, LogError, WriteError, printable
@@ -31,7 +31,7 @@ from perception_batch.pipeline import (
     patience_ns,
     result_writers,
 )
-from perception_batch.read import read_rig_file
+from perception_batch.read import log_path, read_rig_file
 from perception_batch.runs import Difference, stage_of_keys
 from perception_batch.signals import held
 from perception_batch.sync import Synchronizer
@@ -157,7 +157,7 @@ def _allow_only(before: RunConfig, after: RunConfig, allowed: set[str], command:
 
 def _job_of(directory: Path, manifest: Manifest, config: RunConfig, log_root: Path | None) -> Job:
     """The job whose run this was, with the log where it lies now."""
-    paths = [Path(text) for text in manifest.log.get("paths", [])]
+    paths = [log_path(text) for text in manifest.log.get("paths", [])]
     if log_root is not None:
         paths = [log_root / path.name for path in paths]
     for path in paths:
@@ -340,13 +340,14 @@ def render_stored(
     threads = Threads(True, decode_workers(config), profile)
     read = threads.ahead(
         steps(
-            opened.log.stream(opened.selected, *opened.span_ns),
+            decodable(opened.log, opened.selected, opened.span_ns, config),
             Synchronizer(opened.plan, config.sync, *opened.span_ns),
             rig,
             Trajectory(config.read.max_pose_gap_s),
             patience_ns=patience_ns(opened.plan, config),
             limit_bytes=round(config.sync.window_mb * 1e6),
             tail=[],
+            min_distance_m=config.sync.min_distance_m,
         ),
         "read",
         depth=64,

@@ -4,16 +4,24 @@ Stamps are `int` nanoseconds. Boxes are pixels of the original image with (0, 0)
 top-left pixel, x right, y down. Positions are metres in the frame that the field names.
 """
 
+# ruff: noqa: PLC0414 - what an image is on its way belongs to these nouns, in a file of its own
+
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from perception_batch.geometry import SE3
+from perception_batch.payloads import BrokenPayload as BrokenPayload
+from perception_batch.payloads import Payload as Payload
+from perception_batch.payloads import PicturePayload as PicturePayload
+from perception_batch.payloads import RawPayload as RawPayload
+from perception_batch.payloads import StillPayload as StillPayload
+from perception_batch.payloads import VideoPayload as VideoPayload
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 Image: TypeAlias = npt.NDArray[np.uint8]
@@ -24,89 +32,6 @@ UnusedReason = Literal[
     "out_of_tolerance", "duplicate", "resampled", "no_anchor", "lead_in", "not_due", "policy", "bad_stamp"
 ]
 SuppressedReason = Literal["", "low_score", "ego_mask", "duplicate", "ghost", "class"]
-
-
-Buffer: TypeAlias = bytes | memoryview | npt.NDArray[np.uint8]
-
-
-def _size_bytes(data: Buffer) -> int:
-    return data.nbytes if isinstance(data, (memoryview, np.ndarray)) else len(data)
-
-
-@dataclass(frozen=True, slots=True)
-class StillPayload:
-    """A compressed still image, as the camera driver wrote it."""
-
-    data: bytes | memoryview
-    """The image file: JPEG, PNG or another that its first bytes name."""
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes in memory."""
-        return _size_bytes(self.data)
-
-
-@dataclass(frozen=True, slots=True)
-class RawPayload:
-    """Uncompressed pixels, as in ``sensor_msgs/Image``."""
-
-    data: Buffer
-    """At least ``step_bytes * height`` bytes when whole; `decode` checks."""
-    step_bytes: int
-    """Bytes from one row to the next, padding included."""
-    is_bigendian: bool
-    """Byte order of pixels wider than eight bits."""
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes in memory."""
-        return _size_bytes(self.data)
-
-
-@dataclass(frozen=True, slots=True)
-class VideoPayload:
-    """One packet of a video stream: one picture, decodable only after those before it, from a key frame on."""
-
-    data: bytes | memoryview
-    """The packet: Annex B (H.264, H.265), OBUs (AV1) or a frame (VP9)."""
-    codec: str
-    """``h264``, ``h265``, ``av1`` or ``vp9``; lower case."""
-    is_key: bool
-    """Decoding can begin here: a key frame with its parameter sets."""
-    is_warm_up: bool = False
-    """Before the range that was asked for: it feeds the decoder and is no frame of its own."""
-    extradata: bytes = b""
-    """Parameter sets that the container keeps outside the packets; empty where they stand in the packets."""
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes in memory."""
-        return _size_bytes(self.data)
-
-
-@dataclass(frozen=True, slots=True)
-class PicturePayload:
-    """A picture that a video decoder gave, not RGB yet."""
-
-    picture: Any
-    """The decoder's own picture: a private matter of `decode`."""
-    size_bytes: int
-    """Bytes in memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class BrokenPayload:
-    """What is left of an image that cannot be decoded, where that is known before decoding."""
-
-    reason: str
-    """One short stable word, as in ``frames.parquet``."""
-    detail: str = ""
-    """One line for people."""
-    size_bytes: int = 0
-    """Bytes in memory."""
-
-
-Payload: TypeAlias = StillPayload | RawPayload | VideoPayload | PicturePayload | BrokenPayload
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +82,16 @@ class EncodedFrame:
             f"EncodedFrame({self.camera!r}, stamp_ns={self.stamp_ns}, {self.encoding}, "
             f"{self.width_px}x{self.height_px}, {self.size_bytes} bytes)"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A message of the topic whose stamps make the timesteps: a camera trigger's, or a lidar's."""
+
+    stamp_ns: int
+    """The header's stamp, ns."""
+    log_ns: int
+    """When the recorder received it, ns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,9 +207,9 @@ class FrameSet:
     index: int
     """Counts the timesteps of the run from 0."""
     stamp_ns: int
-    """Time of the timestep, ns: the reference camera's stamp, or where it would have been."""
+    """Time of the timestep, ns: the reference camera's stamp, or where it would have been; the trigger's; the grid's."""
     frames: Mapping[str, EncodedFrame]
-    """By camera; a camera without a frame is an absent key."""
+    """By camera; a camera without a frame is an absent key. One that is ``held`` was in an earlier timestep too."""
     status: Mapping[str, FrameStatus]
     """For every selected camera."""
     unused: tuple[UnusedFrame, ...] = ()
@@ -356,10 +291,58 @@ class FusedObject:
     filled: bool = False
     """True where hindsight put the object into a gap without observations."""
 
+    own_m2: FloatArray = field(default_factory=lambda: np.full((3, 3), np.nan))
+    """(3, 3) the part of `covariance_m2` that is new in every image (pixels); NaN where unknown."""
+    shared_m: FloatArray = field(default_factory=lambda: np.full((2, 3), np.nan))
+    """(2, 3) one standard deviation of what stays wrong in the same way: the object's size (for all its life), and
+    the ground (for a while, and for its neighbours too). ``covariance_m2 = own_m2 + shared_m.T @ shared_m``."""
+
     @property
     def has_position(self) -> bool:
         """True where `position_m` is known."""
         return bool(np.isfinite(self.position_m).all())
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Where a tracked object should be at a timestep, before its boxes are looked at."""
+
+    track_id: int
+    """Identity over time."""
+    label: str
+    """The ontology's name of its class so far."""
+    position_m: FloatArray
+    """(3,) centre in the base frame at the timestep's stamp."""
+    covariance_m2: FloatArray
+    """(3, 3) of `position_m`."""
+    velocity_mps: FloatArray
+    """(3,) over ground in the base frame's axes; NaN where unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackSummary:
+    """One track over the whole drive: a row of ``tracks.parquet``."""
+
+    track_id: int
+    """Unique in the drive, from 0, in the order of first appearance."""
+    class_id: int
+    """As in `FusedObject`, of the decided class."""
+    label: str
+    """Decided over the whole track."""
+    first_stamp_ns: int
+    """First timestep with it, ns."""
+    last_stamp_ns: int
+    """Last timestep with it, ns."""
+    observed: int
+    """Timesteps with at least one box."""
+    filled: int
+    """Timesteps within its gaps that hindsight filled."""
+    cameras: tuple[str, ...]
+    """Cameras that saw it, sorted."""
+    mean_score: float
+    """Over its observed timesteps."""
+    min_distance_m: float
+    """Smallest horizontal distance to the base frame's origin; NaN without positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,7 +370,7 @@ class EgoPose:
     velocity_mps: FloatArray
     """(3,) over ground, in the base frame's axes; NaN where unknown."""
     source: str
-    """``tf`` or the odometry topic."""
+    """``tf``, a topic, or the name of a trajectory file."""
 
     def __post_init__(self) -> None:
         # As for `Camera`: what ego.parquet holds must read back as the same numbers.

@@ -72,7 +72,7 @@ def test_every_frame_is_counted_once(all_rows: list[FrameRow], parts: int) -> No
         assert count == len(stamps)
         assert total.reason_range_ns[key] == (min(stamps), max(stamps))
     assert sum(total.reasons.values()) == len(all_rows) - total.total("used")
-    listed = list(total.undecodable())
+    listed = list(total.lost())
     assert listed == sorted(listed)
     assert sum(count for _, _, count, _ in listed) == total.total("undecodable")
 

@@ -62,10 +62,11 @@ def _empty_bag(tmp_path: Path) -> Path:
     return path
 
 
-def _cut_bag(tmp_path: Path) -> Path:
+def _cut_bag(tmp_path: Path, share: float = 0.0) -> Path:
+    """A bag of which only its beginning is there; by default nothing of use."""
     path = make_log(tmp_path, "bag1")
     data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2])
+    path.write_bytes(data[: max(60, round(share * len(data)))])
     return path
 
 
@@ -73,6 +74,23 @@ def _empty_folder(tmp_path: Path) -> Path:
     path = tmp_path / "nothing"
     path.mkdir()
     return path
+
+
+def test_a_cut_log_gives_what_survived_and_says_what_did_not(cli: Run, tmp_path: Path) -> None:
+    log = _cut_bag(tmp_path, 0.6)
+    status, out, _ = cli("inspect", log, "--full", "--json")
+    facts = json.loads(out)
+    assert status == 0
+    assert facts["losses"]
+    seen = sum(camera["seen"] for camera in facts["cameras"].values())
+    assert 0 < seen < 12
+    status, _, _ = cli("run", log, "--out", tmp_path / "out", "--no-video")
+    manifest = json.loads((tmp_path / "out" / log.stem / "run.json").read_text())
+    counts = manifest["counts"]
+    assert status == manifest["exit_status"] == (3 if manifest["status"] == "partial" else 0)
+    assert counts["frames_in_log"] == seen
+    assert counts["frames_used"] + counts["frames_unused"] + counts["frames_undecodable"] == seen
+    assert manifest["losses"]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +234,7 @@ def test_inspect_for_programs(cli: Run, tmp_path: Path) -> None:
     assert {n: c["frames"] for n, c in facts["cameras"].items()} == {"cam_a": 6, "cam_b": 6}
     assert facts["cameras"]["cam_a"]["calibration"]["source"]
     assert facts["sync"]["timesteps"] == 6
-    assert facts["ego_source"] == "tf"
+    assert facts["ego"]["source"] == "tf"
     assert facts["base_frame"] == "base_link"
 
 

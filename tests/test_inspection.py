@@ -105,7 +105,7 @@ def test_a_single_frame(tmp_path: Path) -> None:
     assert sync["timesteps"] == 1
     assert sync["spread_ms"]["max"] == pytest.approx(3.0)
     with opened(log) as drive:
-        facts = log_facts(drive)
+        facts = log_facts(drive, RunConfig(), everything=False)
     assert "rate_hz" not in facts["cameras"]["a"]
 
 
@@ -113,7 +113,7 @@ def test_what_the_head_tells(tmp_path: Path) -> None:
     cameras = [CameraSpec("a", size=(80, 48), encoding="png"), CameraSpec("b", info=False, encoding="rgb8")]
     log = write_log(tmp_path, cameras=cameras, frames=12, ego_speed_mps=5.0)
     with opened(log) as drive:
-        facts = log_facts(drive)
+        facts = log_facts(drive, RunConfig(), everything=False)
     a, b = facts["cameras"]["a"], facts["cameras"]["b"]
     assert (a["width_px"], a["height_px"], a["encoding"], a["frames"]) == (80, 48, "png", 12)
     assert a["rate_hz"] == pytest.approx(10.0)
@@ -121,7 +121,7 @@ def test_what_the_head_tells(tmp_path: Path) -> None:
     assert a["calibration"]["fx_px"] == pytest.approx(72.0)
     assert a["calibration"]["position_m"] == [1.5, 0.0, 1.6]
     assert "CameraInfo" in b["uncalibrated"]
-    assert facts["ego_source"] == "tf"
+    assert facts["ego"]["source"] == "tf"
     assert facts["first_stamp_ns"] == START_NS
     json.dumps(facts, allow_nan=False)
 
@@ -174,7 +174,7 @@ def test_people_read_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     cameras = [CameraSpec("a"), CameraSpec("a2", topic="/a/image_raw", encoding="rgb8"), CameraSpec("b")]
     out = shown(capsys, write_log(tmp_path, cameras=cameras, frames=10))
     assert "10.00 Hz" in out
-    assert "a: /a/image_raw/compressed; also /a/image_raw" in out
+    assert "a: /a/image_raw/compressed, sensor_msgs/msg/CompressedImage; also /a/image_raw" in out
     assert "10 timesteps, 0 incomplete" in out
     assert "matched within" in out
 

@@ -11,7 +11,18 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "perception_batch"
 ROOMS = sorted(p.name for p in PACKAGE.iterdir() if (p / "__init__.py").is_file())
-GROUND = {"types", "errors", "geometry", "calibration", "ontology", "config", "table_format"}
+GROUND = {
+    "types",
+    "errors",
+    "geometry",
+    "calibration",
+    "ontology",
+    "config",
+    "payloads",
+    "table_format",
+    "trajectory",
+    "time_text",
+}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perception_batch.geometry import SE3
-from perception_batch.trajectory import Trajectory
+from perception_batch.trajectory import JumpFinder, Trajectory
 from perception_batch.types import EgoPose
 
 MS = 1_000_000
@@ -137,7 +137,7 @@ def test_a_known_answer_refuses_nothing() -> None:
 def test_the_window_stays_short() -> None:
     window = Trajectory(0.5)
     for i in range(20_000):
-        assert window.add(pose(i, float(i)))
+        assert window.add(pose(i, 0.03 * i))
         window.forget_before(T0 + (i - 100) * MS)
         assert len(window._stamps) == len(window._poses) <= 400
     assert window.pose_at(T0 + round(19_900.5 * MS)) is not None
@@ -206,3 +206,72 @@ def test_stamps_near_zero_settle_too(answers: str) -> None:
         window.settle(0)
         assert not window.add(at(1000))
     assert window.add(at(1001))
+
+
+# ---------------------------------------------------------------------- jumps
+
+
+def test_nothing_is_interpolated_across_a_jump() -> None:
+    """Localised anew: 40 m to the side between two poses."""
+    whole = path(*(pose(50 * i, 0.5 * i + (40.0 if i >= 4 else 0.0)) for i in range(8)))
+    assert whole.jumps == 1
+    assert whole.pose_at(T0 + 149 * MS) is not None
+    assert whole.pose_at(T0 + 175 * MS) is None
+    at = whole.pose_at(T0 + 200 * MS)
+    assert at is not None
+    assert at.odom_SE3_base.translation_m[0] == 42.0
+    assert whole.pose_at(T0 + 225 * MS) is not None
+    # both ends are known, but not the way from one to the other
+    assert whole.motion(T0 + 225 * MS, T0 + 125 * MS) is None
+    assert whole.motion(T0 + 225 * MS, T0 + 200 * MS) is not None
+    assert whole.motion(T0 + 125 * MS, T0 + 25 * MS) is not None
+
+
+@pytest.mark.parametrize(
+    ("poses", "jumps"),
+    [
+        ([pose(0, 0), pose(100, 9.9)], 0),  # 99 m/s
+        ([pose(0, 0), pose(100, 10.6)], 1),
+        ([pose(0, 0), pose(1, 0.5)], 0),  # 500 m/s, but half a metre: stamps jitter
+        ([pose(0, 0), pose(1, 0.7)], 1),
+        ([pose(0, 0), pose(100, 3), pose(200, 6), pose(300, 7.1), pose(400, 8.2)], 0),  # braking with 19 g
+        ([pose(0, 0), pose(100, 3), pose(200, 6), pose(300, 6.9)], 1),  # 21 g
+        ([pose(0, 0), pose(20, 0.2), pose(40, 1.3)], 0),  # less than a metre off the way
+        ([pose(0, 0), pose(20, 0.2), pose(40, 1.5)], 1),
+        (
+            [pose(0, 0), pose(100, 1), pose(200, 90), pose(300, 91), pose(400, 92)],
+            1,
+        ),  # once, not on the way out too
+        ([pose(0, 0), pose(100, 50), pose(200, 2)], 2),  # one bad pose
+        ([pose(0, yaw=0), pose(100, yaw=1.9)], 0),
+        ([pose(0, yaw=0), pose(100, yaw=2.1)], 1),
+        ([pose(0, yaw=3.0), pose(100, yaw=-3.0)], 0),  # the short way round
+        ([pose(0, yaw=0), pose(50, yaw=math.pi)], 1),  # a heading that flips
+        ([pose(0, 0), pose(100, 0, frame="map"), pose(200, 500, frame="odom")], 0),  # frames are no jumps
+        ([pose(0, 0), pose(60_000, 3000)], 0),  # a gap in which it drove on
+        ([pose(0, 0), pose(2000, 20), pose(4000, 140)], 0),  # long steps tell no acceleration
+    ],
+)
+def test_what_is_a_jump(poses: list[EgoPose], jumps: int) -> None:
+    finder = JumpFinder()
+    assert sum(finder.jumps(one) for one in poses) == finder.count == path(*poses).jumps == jumps
+
+
+@given(st.floats(0, 40), st.floats(-9, 9), st.floats(5, 200), st.integers(0, 1000))
+@settings(max_examples=60)
+def test_driving_never_jumps(speed_mps: float, acceleration: float, rate_hz: float, seed: int) -> None:
+    """Up to a g along and 5 m/s2 to the side, 5 cm of noise, 1 ms of jitter."""
+    rng = np.random.default_rng(seed)
+    finder = JumpFinder()
+    last_ms = -math.inf
+    for i in range(min(60, round(4 * rate_hz))):  # 4 s: below the largest speed
+        t = i / rate_hz
+        x = speed_mps * t + acceleration * t * t / 2
+        place = SE3.from_quaternion(
+            (0.0, 0.0, math.sin(t / 2), math.cos(t / 2)),
+            rng.normal(0, 0.05, 3) + np.array([x, 5 * t * t / 2, 0]),
+        )
+        ms = max(last_ms + 0.01, 1e3 * t + float(rng.uniform(0, 1)))
+        last_ms = ms
+        finder.jumps(EgoPose(T0 + round(ms * MS), "odom", place, np.full(3, np.nan), "tf"))
+    assert finder.count == 0

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from perception_batch.decode.deep import BitDepth
+from perception_batch.decode.picture import picture_to_rgb
 from perception_batch.decode.raw import decode_raw
 from perception_batch.decode.still import decode_still
-from perception_batch.errors import DecodeError
-from perception_batch.types import BrokenPayload, EncodedFrame, Frame, RawPayload, StillPayload
+from perception_batch.decode.undecodable import UndecodableError
+from perception_batch.decode.video import pictures
+from perception_batch.errors import DecodeError, printable
+from perception_batch.types import (
+    BrokenPayload,
+    EncodedFrame,
+    Frame,
+    Image,
+    PicturePayload,
+    RawPayload,
+    StillPayload,
+)
 
-__all__ = ["decode_frame"]
+__all__ = ["decode_frame", "pictures"]
 
 
-def decode_frame(frame: EncodedFrame, max_image_mpx: float) -> Frame:
+def decode_frame(frame: EncodedFrame, max_image_mpx: float, bit_depth: BitDepth = "auto") -> Frame:
     """Decode one frame to (H, W, 3) uint8 RGB, C-contiguous.
 
     The image of raw ``rgb8`` without row padding is a read-only view of the payload, nothing is copied.
@@ -18,28 +30,37 @@ def decode_frame(frame: EncodedFrame, max_image_mpx: float) -> Frame:
     Args:
         frame: as it came from the log; nothing in it is trusted.
         max_image_mpx: largest image that is decoded, millions of pixels.
+        bit_depth: bits that the camera uses of 16-bit samples, 8..16; ``auto``: by each image's brightest
+            sample (see `deep`).
 
     Raises:
-        DecodeError: its `reason` is one of ``broken_jpeg``, ``broken_png``, ``too_large``, ``short_data``,
-            ``bad_step``, ``no_pixels``, ``unknown_encoding``, ``unsupported_encoding``.
+        DecodeError: its `reason` is one of ``broken_jpeg`` (``_png``, ``_webp``, ``_bmp``, ``_tiff``,
+            ``_jpeg2000``, ``_avif``), ``too_large``, ``short_data``, ``bad_step``, ``no_pixels``,
+            ``unknown_encoding``, ``unsupported_encoding``, or what a `BrokenPayload` names.
     """
-    claimed = frame.width_px * frame.height_px
-    if claimed > max_image_mpx * 1e6:
-        raise DecodeError(
-            "",
-            frame.camera,
-            frame.stamp_ns,
+    try:
+        return Frame(frame.camera, frame.stamp_ns, _pixels(frame, max_image_mpx, bit_depth))
+    except UndecodableError as error:
+        raise DecodeError("", frame.camera, frame.stamp_ns, error.reason, error.detail) from None
+
+
+def _pixels(frame: EncodedFrame, max_image_mpx: float, bit_depth: BitDepth) -> Image:
+    if frame.width_px * frame.height_px > max_image_mpx * 1e6:
+        raise UndecodableError(
             "too_large",
             f"{frame.width_px}x{frame.height_px} pixels, allowed are {max_image_mpx:g} million "
             "(read.max_image_mpx)",
         )
     payload = frame.payload
     if isinstance(payload, RawPayload):
-        image = decode_raw(frame, payload)
-    elif isinstance(payload, StillPayload):
-        image = decode_still(frame, payload, max_image_mpx)
-    elif isinstance(payload, BrokenPayload):
-        raise DecodeError("", frame.camera, frame.stamp_ns, payload.reason, payload.detail)
-    else:
-        raise TypeError(f"a video's packets are decoded in order, not one by one; got {payload!r}")
-    return Frame(frame.camera, frame.stamp_ns, image)
+        return decode_raw(frame, payload, bit_depth)
+    if isinstance(payload, StillPayload):
+        return decode_still(payload, max_image_mpx, bit_depth)
+    if isinstance(payload, PicturePayload):
+        try:
+            return picture_to_rgb(payload.picture)
+        except (ValueError, OSError, NotImplementedError) as error:  # FFmpeg's errors are these
+            raise UndecodableError("unsupported_encoding", printable(error)) from error
+    if isinstance(payload, BrokenPayload):
+        raise UndecodableError(payload.reason, payload.detail)
+    raise TypeError(f"a video's packets are decoded in order, not one by one; got {type(payload).__name__}")

@@ -13,20 +13,30 @@ from perception_batch.config import CameraConfig, ReadConfig
 from perception_batch.errors import LogError, TopicNotFound, printable
 from perception_batch.read.containers.drive_files import DriveFiles
 from perception_batch.read.containers.logfile import Message
+from perception_batch.read.containers.place import log_path
 from perception_batch.read.containers.tape import Tape
+from perception_batch.read.images.camera_types import family_of
 from perception_batch.read.images.first_look import FirstLook
 from perception_batch.read.images.frames import FrameMaker, parse_image
+from perception_batch.read.images.stamps import ClockStep, StampJudge
 from perception_batch.read.images.topics import DEPTH_ENCODINGS, CameraTopic, TopicInfo, find_cameras
+from perception_batch.read.motion.drive_motion import DriveMotion
+from perception_batch.read.motion.report import EgoReport
 from perception_batch.read.rigs.rig import CameraFacts, build_rig
 from perception_batch.read.rigs.rig_file import read_rig_file
 from perception_batch.read.rigs.transforms import frame_name
 from perception_batch.read.side_messages import SideMessages
-from perception_batch.read.small_message import COMPRESSED, IMAGE
 from perception_batch.read.source import Head
-from perception_batch.types import EgoPose, EncodedFrame, Loss
+from perception_batch.types import EgoPose, EncodedFrame, Loss, VideoPayload
 
 SEEK_MARGIN_NS = 5_000_000_000
 """Log time read before and after a requested range, besides the measured skew: recorders deliver late."""
+
+KEY_SEARCH_NS = 5_000_000_000
+"""How far back a key frame is looked for at first; each further look goes twice as far."""
+
+VIDEO_CODECS = frozenset(["h264", "h265", "av1", "vp9"])
+"""Encodings of which a picture needs those before it."""
 
 LATE_SAMPLE = 10
 """Images looked at of a camera that is silent in the head."""
@@ -37,24 +47,24 @@ class DriveLog:
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[Path | str],
         settings: ReadConfig,
         cameras: Mapping[str, CameraConfig],
         *,
         cameras_needed: bool = True,
     ) -> None:
-        self.paths = tuple(Path(p) for p in paths)
-        self.ego_dropped = 0
-        """Ego poses that came late or twice, in the last `stream`."""
+        self.paths = tuple(log_path(p) if isinstance(p, str) else p for p in paths)
         self._settings = settings
         self._camera_settings = cameras
         self._tape: Tape | None = None
+        self._clock_steps: Sequence[ClockStep] = ()
         self._heads: dict[tuple[str, ...], Head] = {}
         self._base_frame: str | None = None
         self._pictures: dict[str, bool] = {}
         self._files = DriveFiles(self.paths, int(settings.max_image_mpx * 8e6) + (1 << 20))
-        self._side = SideMessages(self._files)
+        self._side = SideMessages(self._files, settings)
         try:
+            self._motion = DriveMotion(self._side, self.topics, settings)
             self._cameras = self._find_cameras(cameras_needed)
         except BaseException:
             self.close()
@@ -78,9 +88,29 @@ class DriveLog:
         return (*self._files.losses, *self._side.losses)
 
     @property
+    def clock_steps(self) -> tuple[ClockStep, ...]:
+        """Cameras' clocks that jumped; grows while streaming."""
+        return tuple(self._clock_steps)
+
+    @property
     def ego_source(self) -> str | None:
-        """``tf`` or the odometry topic that `stream` takes the vehicle's motion from; None where there is none."""
-        return None if self._base_frame is None else self._side.ego_tracker(self._base_frame).source or None
+        """``tf``, a topic or a file that `stream` takes the vehicle's motion from; None where there is none."""
+        return self.ego_report.source or None
+
+    @property
+    def ego_dropped(self) -> int:
+        """Ego poses that came late or twice, in the last `stream`."""
+        return self._motion.dropped
+
+    @property
+    def ego_report(self) -> EgoReport:
+        """Where the ego motion comes from and how good it is: of what `stream` gave, else of the head after `rig`."""
+        return self._motion.report(self._base_frame, self._heads.values(), self.stop_ns)
+
+    @property
+    def transform_frames(self) -> tuple[str, ...]:
+        """Names of all frames between which the log has transforms, as far as it was looked at."""
+        return tuple(sorted(self._side.tree.frames))
 
     @property
     def start_ns(self) -> int:
@@ -93,7 +123,7 @@ class DriveLog:
         return self._files.stop_ns
 
     def _find_cameras(self, needed: bool) -> dict[str, CameraTopic]:
-        if not needed and not any(topic.type in (IMAGE, COMPRESSED) for topic in self.topics):
+        if not needed and not any(family_of(topic.type) for topic in self.topics):
             return {}
         if not self.stop_ns:
             raise LogError(self.paths[0], "the log holds no messages")
@@ -191,40 +221,101 @@ class DriveLog:
     # ------------------------------------------------------------------ all messages
 
     def stream(
-        self, selected: Sequence[str], start_ns: int | None = None, stop_ns: int | None = None
+        self,
+        selected: Sequence[str],
+        start_ns: int | None = None,
+        stop_ns: int | None = None,
+        *,
+        warm_up: bool = False,
     ) -> Iterator[EncodedFrame | EgoPose]:
         """Frames with start_ns <= stamp_ns < stop_ns, and the ego poses read on the way, in log-time order.
 
         The first call replays the head and reads on, so each byte is read once. A range that begins after
         the head is sought by log time; then `EncodedFrame.sequence` counts from the first frame read.
         Frames with an implausible stamp belong to the range in which they were recorded.
+
+        Args:
+            selected: names of cameras.
+            start_ns: first stamp; None: from the beginning.
+            stop_ns: first stamp that is not given any more; None: to the end.
+            warm_up: also give the packets of videos that are read but lie outside the range, from the key frame
+                before `start_ns` on, marked ``is_warm_up``: a decoder needs them for its pictures within.
         """
         names = tuple(sorted(selected))
         head = self.head(names)
         if self._base_frame is None:
             self.rig(names)
-        makers: dict[str, FrameMaker] = {}
-        for name, seen in head.cameras.items():
-            maker = FrameMaker(name, seen.clock, seen.skew_ns, self._offset_ns(name))
-            makers[self._cameras[name].topic] = maker
         skews = {name: seen.skew_ns for name, seen in head.cameras.items()}
         low = None if start_ns is None else start_ns + min(skews.values(), default=0) - SEEK_MARGIN_NS
         high = None if stop_ns is None else stop_ns + max(skews.values(), default=0) + SEEK_MARGIN_NS
-        ego = self._side.ego_tracker(self._base_frame or "")
-        self.ego_dropped = 0
-        self._side.begin_motion()
-        for message in self._play(self._side.motion_topics | makers.keys(), head, low, high):
-            topic = message.channel.topic
-            if topic not in makers:
-                pose = self._side.ego_pose(ego, message)
-                self.ego_dropped = ego.dropped
-                if pose is not None:
-                    yield pose
+        if warm_up and low is not None:
+            low = self._before_key_frames(head, low)
+        judge = StampJudge({n: seen.skew_ns for n, seen in head.cameras.items() if seen.clock != "log"})
+        self._clock_steps = judge.steps
+        for item in judge.judge(self._items(head, low, high)):
+            if isinstance(item, EgoPose):
+                yield item
                 continue
-            frame = makers[topic].make(message)
-            at = frame.stamp_ns if frame.unused != "bad_stamp" else frame.log_ns - skews[frame.camera]
+            at = item.stamp_ns if item.stamp_ok else item.log_ns - skews[item.camera]
             if (start_ns is None or at >= start_ns) and (stop_ns is None or at < stop_ns):
-                yield frame
+                yield item
+            elif warm_up and isinstance(
+                item.payload, VideoPayload
+            ):  # after the range too: B-frames look ahead
+                yield replace(item, payload=replace(item.payload, is_warm_up=True))
+
+    def head_frames(self, selected: Sequence[str]) -> Iterator[EncodedFrame]:
+        """The frames that the head holds, in log order; `stream` gives them again. None once it has begun."""
+        head = self.head(selected)
+        makers = self._makers(head)
+        for message in () if self._tape is None else self._tape.kept:
+            if message.channel.topic in makers:
+                yield makers[message.channel.topic].make(message)
+
+    def _makers(self, head: Head) -> dict[str, FrameMaker]:
+        """What makes the frames of each image topic."""
+        return {
+            self._cameras[name].topic: FrameMaker(name, seen.clock, seen.skew_ns, self._offset_ns(name))
+            for name, seen in head.cameras.items()
+        }
+
+    def _items(self, head: Head, low_ns: int | None, high_ns: int | None) -> Iterator[EncodedFrame | EgoPose]:
+        """Frames and poses recorded in the range, in log order."""
+        self._motion.begin(self._base_frame or "")
+        return self._motion.joined(self._logged(head, low_ns, high_ns))
+
+    def _logged(
+        self, head: Head, low_ns: int | None, high_ns: int | None
+    ) -> Iterator[EncodedFrame | EgoPose]:
+        """Frames and poses of the log itself."""
+        makers = self._makers(head)
+        for message in self._play(self._motion.topics | makers.keys(), head, low_ns, high_ns):
+            topic = message.channel.topic
+            if topic in makers:
+                yield makers[topic].make(message)
+                continue
+            pose = self._motion.pose(message)
+            if pose is not None:
+                yield pose
+
+    def _before_key_frames(self, head: Head, low_ns: int) -> int:
+        """A log time before which every video has a key frame that is near `low_ns`; else the first of the log."""
+        wanted = {
+            self._cameras[name].topic for name, seen in head.cameras.items() if seen.encoding in VIDEO_CODECS
+        }
+        begin, span_ns = low_ns, KEY_SEARCH_NS
+        while wanted and begin > self.start_ns:
+            begin -= span_ns
+            keys: dict[str, int] = {}
+            for message in self._files.messages(wanted, begin, begin + span_ns):
+                payload = parse_image(message).payload
+                if isinstance(payload, VideoPayload) and payload.is_key:
+                    keys[message.channel.topic] = message.log_ns
+            for topic, log_ns in keys.items():
+                wanted.discard(topic)
+                low_ns = min(low_ns, log_ns)
+            span_ns *= 2
+        return min(low_ns, begin) if wanted else low_ns
 
     def _play(
         self, topics: Collection[str], head: Head, low_ns: int | None, high_ns: int | None
@@ -295,7 +386,7 @@ class DriveLog:
 
 
 def open_log(
-    paths: Sequence[Path],
+    paths: Sequence[Path | str],
     settings: ReadConfig | None = None,
     cameras: Mapping[str, CameraConfig] | None = None,
     *,

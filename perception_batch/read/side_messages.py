@@ -8,13 +8,16 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
+from perception_batch.config import ReadConfig
 from perception_batch.errors import printable
 from perception_batch.read.containers.drive_files import DriveFiles
 from perception_batch.read.containers.logfile import MAX_NS, Message
 from perception_batch.read.motion.ego import EgoTracker
+from perception_batch.read.motion.head import MotionHead, MotionMessage
+from perception_batch.read.motion.sources import MOTION_TYPES, Wanted
 from perception_batch.read.rigs.camera_info import info_topics_beside
-from perception_batch.read.rigs.transforms import TransformTree, frame_name
-from perception_batch.read.small_message import CAMERA_INFO, ODOMETRY, TF_TYPES, SmallMessages
+from perception_batch.read.rigs.transforms import TransformTree, frame_name, is_sound
+from perception_batch.read.small_message import CAMERA_INFO_TYPES, TF_TYPES, SmallMessages
 from perception_batch.types import EgoPose, Loss
 
 log = logging.getLogger(__name__)
@@ -28,10 +31,10 @@ _UNPARSED = (ValueError, AttributeError, TypeError)
 class SideMessages:
     """Keeps what is known of a drive's calibration and motion, and fetches what its head did not tell."""
 
-    def __init__(self, files: DriveFiles) -> None:
-        self.motion_topics = files.of_types(*TF_TYPES, ODOMETRY)
-        """Transforms and odometry."""
-        self.topics = self.motion_topics | files.of_types(CAMERA_INFO)
+    def __init__(self, files: DriveFiles, settings: ReadConfig) -> None:
+        self.motion_topics = Wanted(settings.ego).topics(files.topics)
+        """Transforms, and what may tell the vehicle's motion."""
+        self.topics = self.motion_topics | files.of_types(*CAMERA_INFO_TYPES)
         """All that this class understands."""
         self.tree = TransformTree()
         """The latest of every transform, static or not."""
@@ -39,23 +42,30 @@ class SideMessages:
         self._parser = SmallMessages()
         self._static = TransformTree()
         self._infos: dict[str, Any] = {}
-        self._odometry: dict[str, Any] = {}
+        self._settings = settings
+        self._motion = MotionHead()
         self._unparsed: Counter[str] = Counter()
+        self._unsound: Counter[str] = Counter()
 
     @property
     def losses(self) -> tuple[Loss, ...]:
-        """Messages that cannot be parsed, by topic."""
-        return tuple(
+        """Messages that cannot be parsed, and transforms that are none, by topic."""
+        unparsed = [
             Loss(topic, 0, 0, count, "messages that cannot be parsed")
             for topic, count in sorted(self._unparsed.items())
-        )
+        ]
+        unsound = [
+            Loss(topic, 0, 0, count, "transforms without the names of two frames, or that are no pose")
+            for topic, count in sorted(self._unsound.items())
+        ]
+        return (*unparsed, *unsound)
 
     def look_at(self, message: Message) -> None:
-        """Keep what a message of the head tells: all transforms, the first of each other topic."""
+        """Keep what a message of the head tells: transforms and motion, the first of each calibration."""
         topic, msgtype = message.channel.topic, message.channel.msgtype
-        if msgtype not in (CAMERA_INFO, ODOMETRY, *TF_TYPES):
+        if msgtype not in (*CAMERA_INFO_TYPES, *MOTION_TYPES) or topic in self._infos:
             return
-        if msgtype not in TF_TYPES and (topic in self._infos or topic in self._odometry):
+        if msgtype not in (*CAMERA_INFO_TYPES, *TF_TYPES) and self._motion.has_enough(topic):
             return
         try:
             content = self._parser.read(message.channel, message.data)
@@ -63,12 +73,12 @@ class SideMessages:
                 self.tree.add_message(content)
                 if _is_static(topic):
                     self._static.add_message(content)
-            elif msgtype == ODOMETRY:
-                self._odometry[topic] = content
-            else:
+            if msgtype in CAMERA_INFO_TYPES:
                 self._infos[topic] = content
+            else:
+                self._motion.keep(MotionMessage.of(message, content))
         except _UNPARSED as error:
-            if msgtype == CAMERA_INFO:  # the others are counted when they are streamed
+            if msgtype in CAMERA_INFO_TYPES:  # the others are counted when they are streamed
                 log.debug("%s: %s", printable(topic), error)
                 self._unparsed[topic] += 1
 
@@ -86,7 +96,7 @@ class SideMessages:
 
     def fetch_camera_infos(self, image_topics: Iterable[str], after_ns: int) -> None:
         """First CameraInfo for images whose calibration was not published before `after_ns`."""
-        there = self._files.of_types(CAMERA_INFO)
+        there = self._files.of_types(*CAMERA_INFO_TYPES)
         wanted: set[str] = set()
         for topic in image_topics:
             wanted |= set(info_topics_beside(topic, there)) or there
@@ -102,27 +112,34 @@ class SideMessages:
 
     def ego_tracker(self, base_frame: str) -> EgoTracker:
         """A tracker of `base_frame` whose source is settled by what is known."""
-        tracker = EgoTracker(base_frame, self._static.copy())
-        tracker.choose(self.tree, self._odometry)
+        tracker = EgoTracker(base_frame, self._static.copy(), self._settings)
+        tracker.choose(self.tree, self._motion)
+        return tracker
+
+    def tracker_of_head(self, base_frame: str) -> EgoTracker:
+        """A tracker that took in what the head holds."""
+        tracker = self.ego_tracker(base_frame)
+        tracker.follow(self._motion.messages)
         return tracker
 
     def begin_motion(self) -> None:
         """Count the unparsed messages of motion anew: all of them are about to be streamed."""
         for topic in self.motion_topics:
             self._unparsed.pop(topic, None)
+            self._unsound.pop(topic, None)
 
     def ego_pose(self, tracker: EgoTracker, message: Message) -> EgoPose | None:
-        """What a message of transforms or odometry makes of `tracker`; one that cannot be parsed is counted."""
+        """What a message of motion makes of `tracker`; one that cannot be parsed is counted."""
         channel = message.channel
-        if channel.msgtype not in TF_TYPES and channel.msgtype != ODOMETRY:
-            return None
-        if channel.msgtype == ODOMETRY and tracker.source not in ("", channel.topic):
+        if channel.msgtype not in MOTION_TYPES or not tracker.wants(channel.topic, channel.msgtype):
             return None
         try:
             content = self._parser.read(channel, message.data)
-            if channel.msgtype == ODOMETRY:
-                return tracker.on_odometry(channel.topic, content, message.log_ns)
-            return tracker.on_tf(content, message.log_ns, static=_is_static(channel.topic))
+            if channel.msgtype in TF_TYPES:
+                bad = sum(not is_sound(stamped) for stamped in content.transforms)
+                if bad:
+                    self._unsound[channel.topic] += bad
+            return tracker.take(MotionMessage.of(message, content))
         except _UNPARSED:
             self._unparsed[channel.topic] += 1
             return None

@@ -1,4 +1,8 @@
-"""Small messages (calibration, transforms, odometry) through `rosbags`, from the definition in the file."""
+"""Small messages (calibration, transforms, odometry) of any serialisation, from the definition in the file.
+
+Those of ROS are read through `rosbags`; Foxglove's calibration and transforms come out in the shape of their twins
+in ROS (`perception_batch.read.rigs.foxglove`).
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,24 @@ from collections.abc import Callable
 from typing import Any
 
 from perception_batch.read.containers.logfile import Channel
+from perception_batch.read.foxglove_message import reader_of
+from perception_batch.read.rigs.foxglove import (
+    CALIBRATION_TYPES,
+    ROS_DEFINITIONS,
+    TRANSFORM_TYPES,
+    TRANSFORMS_TYPES,
+    adapted,
+)
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 ODOMETRY = "nav_msgs/msg/Odometry"
-TF_TYPES = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
+CAMERA_INFO_TYPES = (CAMERA_INFO, *CALIBRATION_TYPES)
+"""All that `SmallMessages` gives as a CameraInfo."""
+_ROS_TF_TYPES = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
+TF_TYPES = (*_ROS_TF_TYPES, *TRANSFORM_TYPES, *TRANSFORMS_TYPES)
+"""All that `SmallMessages` gives as a TFMessage."""
 
 MAX_SMALL_BYTES = 4 << 20
 """A transform or calibration message larger than this is damaged."""
@@ -23,26 +39,28 @@ class SmallMessages:
     """Deserialises small messages; knows the types of each file's own definitions."""
 
     def __init__(self) -> None:
-        self._readers: dict[tuple[str, str, str], Callable[[bytes], Any]] = {}
+        self._readers: dict[tuple[str, str, str, bytes], Callable[[bytes], Any]] = {}
 
     def read(self, channel: Channel, data: bytes) -> Any:
-        """The message as rosbags' object.
+        """The message as an object with its fields as attributes, as rosbags gives it.
 
         Raises:
             ValueError: neither the file's definition nor the stock one fits, or the bytes are damaged.
         """
-        key = (channel.encoding, channel.msgtype, channel.definition)
+        key = (channel.encoding, channel.msgtype, channel.definition, channel.schema)
         if len(data) > MAX_SMALL_BYTES:
             raise ValueError(f"{channel.msgtype} of {len(data)} bytes")
         try:
             if key not in self._readers:
                 self._readers[key] = _reader(channel)
-            return self._readers[key](data)
+            return adapted(channel.msgtype, self._readers[key](data))
         except Exception as error:
             raise ValueError(f"{channel.msgtype} cannot be parsed: {error}") from error
 
 
 def _reader(channel: Channel) -> Callable[[bytes], Any]:
+    if channel.encoding not in ("ros1", "cdr"):
+        return reader_of(channel)
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
     store = None
@@ -56,8 +74,10 @@ def _reader(channel: Channel) -> Callable[[bytes], Any]:
             store = None
     if store is None:
         store = get_typestore(Stores.ROS1_NOETIC if channel.encoding == "ros1" else Stores.LATEST)
-        if channel.msgtype in TF_TYPES and channel.msgtype not in store.types:
+        if channel.msgtype in _ROS_TF_TYPES and channel.msgtype not in store.types:
             store.register(get_types_from_msg("geometry_msgs/TransformStamped[] transforms", channel.msgtype))
+        if channel.msgtype in ROS_DEFINITIONS:
+            store.register(get_types_from_msg(ROS_DEFINITIONS[channel.msgtype], channel.msgtype))
     deserialize = store.deserialize_ros1 if channel.encoding == "ros1" else store.deserialize_cdr
     msgtype = channel.msgtype
     return lambda data: deserialize(data, msgtype)

@@ -16,8 +16,8 @@ from perception_batch.types import EgoPose, EncodedFrame, Loss
 class CameraHead:
     """What the first seconds of a log tell of one camera."""
 
-    clock: Literal["header", "log"]
-    """Which time its frames carry: the header's stamp, or the recorder's."""
+    clock: Literal["header", "publish", "log"]
+    """Which time its frames carry: the header's stamp, the time of publishing, or the recorder's."""
     skew_ns: int
     """Median of log time less stamp, ns; 0 with the clock ``log``."""
     stamps_ns: tuple[tuple[int, int], ...]
@@ -80,9 +80,17 @@ class FrameSource(Protocol):
         ...
 
     def stream(
-        self, selected: Sequence[str], start_ns: int | None = None, stop_ns: int | None = None
+        self,
+        selected: Sequence[str],
+        start_ns: int | None = None,
+        stop_ns: int | None = None,
+        *,
+        warm_up: bool = False,
     ) -> Iterator[EncodedFrame | EgoPose]:
-        """Frames with start_ns <= stamp < stop_ns and the poses around them, in log-time order."""
+        """Frames with start_ns <= stamp < stop_ns and the poses around them, in log-time order.
+
+        With `warm_up`, also what a video's decoder needs before `start_ns`.
+        """
         ...
 
     def fingerprint(self) -> str:

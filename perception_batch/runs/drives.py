@@ -2,19 +2,24 @@
 
 A log file is a drive, and so is a folder with ``metadata.yaml``, and so are split files together that are named
 as recorders do (``name_0.mcap``, ``name_1.mcap``, from 0 on). Any other folder is searched for these. A
-drive is called after its file stem (without the split's number) or bag folder.
+drive is called after its file stem (without the split's number) or bag folder. A folder without logs that holds videos,
+or images with their times, is one drive (videos that are named one by one are drives of their own, or one with
+``--one-drive``).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from perception_batch.errors import ConfigError, LogError, printable
 
 LOG_SUFFIXES = (".bag", ".mcap", ".db3")
+_PACKED = r"(?P<packed>\.active|\.zstd|\.zst|\.lz4)*"
+_LOG_NAME = re.compile(rf"^(?P<stem>.+?)(?P<suffix>\.orig\.bag|\.bag|\.mcap|\.db3){_PACKED}$")
+"""Logs, packed as a whole or not, and bags that were never closed (``.active``)."""
 _SPLIT = re.compile(r"^(?P<stem>.+)_(?P<number>[0-9]{1,18})$")
 _MOST_DEPTH = 6
 
@@ -29,13 +34,24 @@ class Drive:
     """A file, a bag folder, or the split files, in order."""
 
 
-def find_drives(paths: Sequence[Path], *, one_drive: bool = False, template: str = "{stem}") -> list[Drive]:
+def _holds_no_pictures(folder: Path) -> bool:  # noqa: ARG001 - the signature of what else may be given
+    return False
+
+
+def find_drives(
+    paths: Sequence[Path],
+    *,
+    one_drive: bool = False,
+    template: str = "{stem}",
+    holds_pictures: Callable[[Path], bool] = _holds_no_pictures,
+) -> list[Drive]:
     """The drives that `paths` mean, in the order given, folders in sorted order.
 
     Args:
         paths: files, bag folders, or folders of those.
         one_drive: all paths are one drive.
         template: of the name; ``{stem}`` and ``{parent}`` are known.
+        holds_pictures: tells of a folder without logs whether it holds the videos or images of a drive.
 
     Raises:
         LogError: a path does not exist, or a folder holds no log.
@@ -49,7 +65,9 @@ def find_drives(paths: Sequence[Path], *, one_drive: bool = False, template: str
     if one_drive:
         return [Drive(_name(paths[0], template, split=len(paths) > 1), tuple(paths))]
     drives = [
-        Drive(_name(group[0], template, split=len(group) > 1), group) for p in paths for group in _groups(p)
+        Drive(_name(group[0], template, split=len(group) > 1), group)
+        for p in paths
+        for group in _groups(p, holds_pictures)
     ]
     seen: dict[str, Drive] = {}
     for drive in drives:
@@ -63,13 +81,16 @@ def find_drives(paths: Sequence[Path], *, one_drive: bool = False, template: str
     return drives
 
 
-def _groups(path: Path) -> Iterable[tuple[Path, ...]]:
+def _groups(path: Path, holds_pictures: Callable[[Path], bool]) -> Iterable[tuple[Path, ...]]:
     if path.is_file() or (path / "metadata.yaml").is_file():
         return [(path,)]
     found = list(_search(path, _MOST_DEPTH))
+    if not found and holds_pictures(path):
+        return [(path,)]
     if not found:
         raise LogError(
-            path, f"holds no log: no {', '.join(LOG_SUFFIXES)} file and no folder with metadata.yaml"
+            path,
+            f"holds no log: no {', '.join(LOG_SUFFIXES)} file, no folder with metadata.yaml, no videos or images",
         )
     return found
 
@@ -79,7 +100,7 @@ def _search(folder: Path, depth: int) -> Iterable[tuple[Path, ...]]:
         yield (folder,)
         return
     entries = sorted(folder.iterdir())
-    files = [p for p in entries if p.suffix in LOG_SUFFIXES and p.is_file()]
+    files = [p for p in _without_twins(entries) if p.is_file()]
     yield from _split_sets(files)
     if depth:
         for child in entries:
@@ -90,17 +111,39 @@ def _search(folder: Path, depth: int) -> Iterable[tuple[Path, ...]]:
                 yield from _search(child, depth - 1)
 
 
+def _without_twins(entries: Sequence[Path]) -> list[Path]:
+    """The logs among `entries`, each in one form: not also packed, unfinished, or as before it was reindexed."""
+    here = {path.name for path in entries}
+
+    def is_twin(name: str) -> bool:
+        match = _LOG_NAME.match(name)
+        plain = "" if match is None else match["stem"] + match["suffix"].removeprefix(".orig")
+        return plain != name and plain in here
+
+    return [path for path in entries if _LOG_NAME.match(path.name) and not is_twin(path.name)]
+
+
+def _stem(path: Path) -> str:
+    """The name without what tells that it is a log."""
+    match = _LOG_NAME.match(path.name)
+    return match["stem"] if match else path.stem
+
+
+def _suffix(path: Path) -> str:
+    """Splits of one recording have the same: a packed one may stand beside one that is not."""
+    match = _LOG_NAME.match(path.name)
+    return match["suffix"] if match else path.suffix
+
+
 def _split_sets(files: Sequence[Path]) -> Iterable[tuple[Path, ...]]:
     """Files named ``name_0``, ``name_1``, ..., as recorders split a drive, are one; others are alone."""
     numbered: dict[tuple[str, str], list[Path]] = {}
     for file in files:
-        match = _SPLIT.match(file.stem)
-        numbered.setdefault((match["stem"], file.suffix) if match else (file.stem, file.suffix), []).append(
-            file
-        )
+        match = _SPLIT.match(_stem(file))
+        numbered.setdefault((match["stem"] if match else _stem(file), _suffix(file)), []).append(file)
     for members in numbered.values():
         members.sort(key=_split_number)
-        numbers = [_SPLIT.match(m.stem) for m in members]
+        numbers = [_SPLIT.match(_stem(m)) for m in members]
         texts = [m["number"] if m else "" for m in numbers]
         if texts[0] == "0" and all(text == str(int(text)) for text in texts):
             yield tuple(members)
@@ -109,13 +152,13 @@ def _split_sets(files: Sequence[Path]) -> Iterable[tuple[Path, ...]]:
 
 
 def _split_number(path: Path) -> tuple[int, str]:
-    match = _SPLIT.match(path.stem)
-    return (int(match["number"]) if match else -1), path.stem
+    match = _SPLIT.match(_stem(path))
+    return (int(match["number"]) if match else -1), _stem(path)
 
 
 def _name(path: Path, template: str, *, split: bool = False) -> str:
     path = path.resolve()
-    stem = path.name if path.is_dir() else path.stem
+    stem = _stem(path) if path.is_file() else path.name
     if split and (match := _SPLIT.match(stem)):
         stem = match["stem"]
     try:

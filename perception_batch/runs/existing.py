@@ -116,7 +116,8 @@ def difference(old: Identity, new: Identity) -> Difference:
         by_stage["detect"].append("detect.model (other weights)")
     for key in sorted(old.selection.keys() | new.selection.keys()):
         if old.selection.get(key) != new.selection.get(key):
-            by_stage["fuse" if key == "rig" else "detect"].append(f"--{key}")
+            name = "the file of read.trajectory" if key == "trajectory" else f"--{key}"
+            by_stage["fuse" if key == "rig" else "detect"].append(name)
     return Difference(
         tuple(by_stage["detect"]),
         tuple(by_stage["fuse"]),

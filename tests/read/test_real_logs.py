@@ -21,23 +21,23 @@ GOOD = {
     "odd/t265_stereo_fisheye.bag": (2, 6, 0, (848, 800)),
     "odd/soccer_goal_split": (1, 2, 0, (640, 480)),
     "odd/ros2_one_of_each.mcap": (2, 2, 0, (640, 480)),
+    "dashcam_lanes.mp4": (1, 221, 0, (960, 540)),
+    "dashcam_h264.mcap": (1, 38, 0, (1280, 720)),
+    "odd/foxglove_json_cameras.mcap": (1, 10, 0, (520, 360)),
     "odd/all_types_damaged_images/test_bag_mcap": (2, 4, 0, None),
     "odd/all_types_damaged_images/test_bag_sqlite3": (2, 4, 0, None),
 }
 BAD = {
-    "dashcam_h264.mcap": "not of ROS 2.*foxglove.CompressedVideo, protobuf",
-    "dashcam_lanes.mp4": "a video file",
     "README.md": "not a log",
-    "fisheye_rig": "holds no log",
+    "fisheye_rig": "images without stamps",
     "odd": None,
     "odd/all_types_damaged_images": "holds no log",
     "odd/empty-file.bag": "the file is empty",
     "odd/no-messages.bag": "holds no messages",
-    "odd/truncated.bag": "damaged or cut off",
+    "odd/truncated.bag": "no camera topic.*/rosout_agg",
     "odd/example-bz2.bag": "no camera topic.*/turtle1/pose",
     "odd/example-lz4.bag": "no camera topic.*/turtle1/pose",
-    "odd/foxglove_json_cameras.mcap": "not of ROS 2.*foxglove.CompressedImage, json",
-    "odd/mixed_json_protobuf.mcap": "not of ROS 2.*json",
+    "odd/mixed_json_protobuf.mcap": "no camera topic.*foxglove.PoseInFrame",
 }
 
 
@@ -78,7 +78,7 @@ def test_one_clear_line(recordings: Path, name: str) -> None:
     if BAD[name] is None:
         # a folder of several logs opens as one drive: what cannot be read is a loss
         with open_log([recordings / name]) as log:
-            assert {loss.topic for loss in log.losses} == {"*"}
+            assert "*" in {loss.topic for loss in log.losses}
         return
     with pytest.raises(LogError, match=BAD[name]) as caught:
         open_log([recordings / name])

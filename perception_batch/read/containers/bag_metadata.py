@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -12,6 +13,8 @@ import yaml
 from perception_batch.read.containers.logfile import LogFile
 
 MAX_METADATA_BYTES = 16 << 20
+MAX_DEPTH = 50
+"""Of lists in lists: the parser's stack ends the program at some thousands; a recorder writes six."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return info if isinstance(info, dict) else {}
 
 
-def parse_metadata(text: object) -> dict[str, Any]:
+def parse_metadata(written: object) -> dict[str, Any]:
     """The text in the table ``metadata`` of a sqlite3 file; empty where it says nothing."""
-    return _load(text) if isinstance(text, str) and len(text) <= MAX_METADATA_BYTES else {}
+    return _load(written) if isinstance(written, str) and len(written) <= MAX_METADATA_BYTES else {}
 
 
 def topic_totals(metadata: Mapping[str, Any]) -> dict[str, int]:
@@ -57,7 +60,7 @@ def topic_totals(metadata: Mapping[str, Any]) -> dict[str, int]:
     for entry in dicts(metadata.get("topics_with_message_count")):
         topic = entry.get("topic_metadata")
         if isinstance(topic, dict):
-            totals[str(topic.get("name"))] = number(entry, "message_count")
+            totals[text(topic.get("name"))] = number(entry, "message_count")
     return totals
 
 
@@ -66,17 +69,36 @@ def dicts(value: object) -> list[dict[str, Any]]:
     return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
 
 
+def text(value: object) -> str:
+    """A text; empty for anything else."""
+    return value if isinstance(value, str) else ""
+
+
+def file_name(value: object) -> str:
+    """The last part of a path: a log does not decide which folders are read."""
+    name = PurePosixPath(text(value)).name
+    return "" if name == ".." else name
+
+
 def number(value: Any, *keys: str) -> int:
     """A number that 63 bits hold below `keys`; 0 for anything else."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
-    return value if isinstance(value, int) and 0 <= value < 2**63 else 0
+    if not isinstance(value, str) or not re.fullmatch("[0-9]{1,19}", value):
+        return 0
+    return int(value) if int(value) < 2**63 else 0
 
 
-def _load(text: str) -> dict[str, Any]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+def _load(written: str) -> dict[str, Any]:
+    """Mappings, lists and texts: nothing is expanded or converted, which hostile YAML would make endless."""
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     try:
-        loaded = yaml.load(text, Loader=loader)  # noqa: S506
+        depth = 0
+        for event in yaml.parse(written, Loader=loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                return {}
+        loaded = yaml.load(written, Loader=loader)  # noqa: S506
     except (yaml.YAMLError, ValueError, RecursionError):
         return {}
     return loaded if isinstance(loaded, dict) else {}

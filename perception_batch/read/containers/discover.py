@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from perception_batch.errors import LogError, UnsupportedEncoding, printable
+from perception_batch.errors import LogError, printable
 from perception_batch.read.containers.bag_metadata import (
     StatedCounts,
     dicts,
+    file_name,
     number,
     read_metadata,
     topic_totals,
 )
+from perception_batch.read.containers.image_folder import is_image_folder
 from perception_batch.read.containers.logfile import READABLE
+from perception_batch.read.containers.video_file import SUFFIXES as VIDEO_SUFFIXES
 
 SUFFIXES = (".bag", ".mcap", ".db3")
+PACKED_SUFFIXES = (".zstd", ".zst", ".lz4")
+_SPLIT = re.compile(r"^(?P<stem>.+)_[0-9]{1,18}\.[a-z0-9.]+$")
 
 
 @dataclass(slots=True)
@@ -54,9 +60,11 @@ def discover(paths: Sequence[Path]) -> Found:
     """
     found = Found()
     for path in paths:
-        if path.is_dir():
+        # Is it a file? comes first: whether a web address is a folder is only known from all of its content.
+        is_file = path.is_file()
+        if not is_file and path.is_dir():
             _folder(path, found)
-        elif path.exists():
+        elif is_file or path.exists():
             found.files.append(path)
             if totals := topic_totals(read_metadata(path.with_name("metadata.yaml"))):
                 found.stated.append(StatedCounts((path,), totals))
@@ -69,44 +77,89 @@ def discover(paths: Sequence[Path]) -> Found:
     return found
 
 
+def is_log_name(name: str) -> bool:
+    """True for names that logs have, packed as a whole file or not, and of a bag that was never closed."""
+    name = _unpacked(name)
+    return name.removesuffix(".active").endswith(".bag") or name.endswith(SUFFIXES)
+
+
+def without_twins(names: Collection[str]) -> list[str]:
+    """`names` less those that are another form of one of them, sorted.
+
+    These are what ``rosbag reindex`` keeps of a bag before it mends it (``a.orig.bag``), a bag that was being
+    recorded beside the finished one (``a.bag.active``), and a packed file beside its content.
+    """
+    here = set(names)
+
+    def is_twin(name: str) -> bool:
+        others = [name.removesuffix(suffix) for suffix in (*PACKED_SUFFIXES, ".active")]
+        others += [re.sub(r"\.orig(?=\.(bag|active)$)", "", name)]
+        return any(other != name and other in here for other in others)
+
+    return sorted(name for name in here if not is_twin(name))
+
+
 def _folder(folder: Path, found: Found) -> None:
-    on_disk = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file())
+    entries = {path.name: path for path in folder.iterdir()}
     metadata = read_metadata(folder / "metadata.yaml")
-    listed = metadata.get("relative_file_paths") or []
-    # Only the last part counts: a log does not decide which folders are read.
-    names = [PurePosixPath(str(name)).name for name in listed] if isinstance(listed, list) else []
-    if str(metadata.get("compression_mode", "")).lower() == "file":
-        raise UnsupportedEncoding(
-            folder, "its files are compressed as a whole (compression_mode FILE); unpack them first"
-        )
-    here = [folder / name for name in names if name and (folder / name).is_file()]
+    listed = metadata.get("relative_file_paths")
+    names = list(dict.fromkeys(filter(None, map(file_name, listed)))) if isinstance(listed, list) else []
+    there = {name: _form_of(name, entries) for name in names}
+    here = [path for path in there.values() if path is not None and path.is_file()]
+    on_disk = without_twins([name for name in entries if is_log_name(name)])
     if here:
-        missing = [name for name in names if name and not (folder / name).is_file()]
+        missing = [name for name in names if there[name] not in here]
+        taken = {_unpacked(path.name) for path in here}
+        more = [name for name in on_disk if _unpacked(name) not in taken and _continues(name, names)]
+        here += [path for path in map(entries.__getitem__, more) if path.is_file()]
         if missing:
             found.absent.append(_absent(metadata, missing))
         else:
             found.stated.append(StatedCounts(tuple(here), topic_totals(metadata)))
         found.files += here
-    elif on_disk:
-        # A bag whose files were renamed, or without metadata: what is there is the log.
-        found.files += on_disk
-    elif names:
+        return
+    # A bag whose files were renamed, or without metadata: what is there is the log.
+    files = [path for path in map(entries.__getitem__, on_disk) if path.is_file()]
+    if not files and names:
         raise LogError(
             folder,
             f"none of the files that its metadata.yaml lists is there: "
             f"{', '.join(map(printable, names[:5]))}{', ...' if len(names) > 5 else ''}",
         )
-    elif any(p.name.endswith((".zstd", ".zst")) for p in folder.iterdir()):
-        raise UnsupportedEncoding(folder, "its files are compressed as a whole (zstd); unpack them first")
-    else:
+    if not files:
+        files = [path for name, path in sorted(entries.items()) if name.lower().endswith(VIDEO_SUFFIXES)]
+    if not files and is_image_folder(folder):
+        files = [folder]
+    if not files:
         raise LogError(folder, f"the folder holds no log; this version reads {READABLE}")
+    found.files += files
+
+
+def _form_of(name: str, entries: Mapping[str, Path]) -> Path | None:
+    """A listed file, packed or unpacked since it was listed."""
+    bare = _unpacked(name)
+    forms = [name, bare, *(bare + suffix for suffix in PACKED_SUFFIXES)]
+    return next((entries[form] for form in forms if form in entries), None)
+
+
+def _unpacked(name: str) -> str:
+    for suffix in PACKED_SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
+
+
+def _continues(name: str, listed: Sequence[str]) -> bool:
+    """True for a split that follows those listed, as where a recorder was killed before it listed it."""
+    match = _SPLIT.match(name)
+    stems = {m["stem"] for m in map(_SPLIT.match, listed) if m}
+    return match is not None and match["stem"] in stems
 
 
 def _absent(metadata: dict[str, Any], missing: Iterable[str]) -> AbsentSplits:
     names = list(missing)
     starts, stops = [], []
     for entry in dicts(metadata.get("files")):
-        if PurePosixPath(str(entry.get("path"))).name in names:
+        if file_name(entry.get("path")) in names:
             start = number(entry, "starting_time", "nanoseconds_since_epoch")
             starts.append(start)
             stops.append(start + number(entry, "duration", "nanoseconds") + 1)

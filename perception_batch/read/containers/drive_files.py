@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from perception_batch.errors import LogError, printable
 from perception_batch.read.containers.bag_metadata import StatedCounts
 from perception_batch.read.containers.discover import AbsentSplits, discover
+from perception_batch.read.containers.image_folder import ImageFolder
 from perception_batch.read.containers.logfile import LogFile, Message, open_log_file
+from perception_batch.read.containers.place import FileBytes
 from perception_batch.read.containers.tape import merged
+from perception_batch.read.containers.video_file import VideoFile
 from perception_batch.read.images.frames import int64
 from perception_batch.read.images.topics import TopicInfo
 from perception_batch.types import Loss
@@ -28,8 +33,7 @@ class DriveFiles:
         """
         self.opened: list[LogFile] = []
         """By the log time of their first message."""
-        self.losses: list[Loss] = []
-        """Absent and unreadable files, and where reading stopped at damage; no entry twice."""
+        self._losses: list[Loss] = []
         self.topics: tuple[TopicInfo, ...] = ()
         """Every topic, by name."""
         if not paths:
@@ -54,6 +58,15 @@ class DriveFiles:
         """Just after the log time of the last message of any topic."""
         return int64(max((f.stop_ns for f in self.opened), default=0))
 
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """Absent and unreadable files, and what the others are known to lack; it grows while they are read."""
+        found = list(self._losses)
+        for file in self.opened:
+            name = printable(file.path.name)
+            found += [replace(loss, reason=f"{name}: {loss.reason}") for loss in file.losses]
+        return tuple(dict.fromkeys(found))
+
     def of_types(self, *types: str) -> frozenset[str]:
         """Names of the topics of these message types."""
         return frozenset(t.name for t in self.topics if t.type in types)
@@ -75,13 +88,16 @@ class DriveFiles:
         """
         digest = hashlib.sha256()
         for file in self.opened:
-            with file.path.open("rb", buffering=0) as handle:
-                size = handle.seek(0, 2)
-                part = min(max(size // 400, 16 << 10), 1 << 20)
-                digest.update(size.to_bytes(8, "little"))
-                for at in (0, max(0, size - part)):
-                    handle.seek(at)
-                    digest.update(handle.read(part))
+            if isinstance(file, ImageFolder):
+                digest.update(b"".join(file.contents()))
+                continue
+            if isinstance(file, VideoFile):
+                digest.update(file.stamps_identity())
+            with closing(FileBytes(file.path)) as content:
+                part = min(max(content.size // 400, 16 << 10), 1 << 20)
+                digest.update(content.size.to_bytes(8, "little"))
+                for at in (0, max(0, content.size - part)):
+                    digest.update(content.read(at, part))
         return digest.hexdigest()
 
     def close(self) -> None:
@@ -103,8 +119,8 @@ class DriveFiles:
             self._lose(Loss("*", 0, 0, 0, f"{printable(refusal.path.name)}: {refusal.detail}"))
 
     def _lose(self, loss: Loss) -> None:
-        if loss not in self.losses:
-            self.losses.append(loss)
+        if loss not in self._losses:
+            self._losses.append(loss)
 
     def _lose_absent(self, absent: AbsentSplits) -> None:
         here = {topic.name: topic.count for topic in self.topics}

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
-from perception_batch.errors import LogError, UnsupportedEncoding, printable
+from perception_batch.errors import LogError, PerceptionBatchError, printable
+from perception_batch.read.containers.byte_source import ByteSource
+from perception_batch.types import Loss
 
-READABLE = ".bag (ROS 1), .mcap and .db3 (ROS 2), or a rosbag2 folder"
+READABLE = ".bag (ROS 1), .mcap and .db3 (ROS 2), a rosbag2 folder, videos (MP4, MKV), or folders of images"
 MAX_NS = 2**63 - 1
 
 
@@ -74,6 +76,15 @@ class LogFile(Protocol):
     counts_by_index: bool
     """True where `counts` costs nothing; False where it may read a part of the file for it."""
 
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """What is known so far to be lost of this file: it may grow, and its counts too, while the file is read.
+
+        An entry's topic is ``*`` where it is unknown, and its times are 0 where they are. Its reason does not
+        name the file: `DriveFiles` puts that before it.
+        """
+        ...
+
     def counts(self) -> Mapping[int, int]:
         """Messages by `Channel.id`; a channel without messages may be absent."""
         ...
@@ -113,8 +124,12 @@ def open_log_file(path: Path, max_message_bytes: int) -> LogFile:
         LogError: no log, or a damaged one; one clear line.
         UnsupportedEncoding: a readable file of a kind that this version does not read.
     """
-    with path.open("rb", buffering=0) as file:
-        magic = file.read(16)
+    if not path.is_file() and path.is_dir():  # in this order: see `discover`
+        from perception_batch.read.containers.image_folder import ImageFolder
+
+        return ImageFolder(path, max_message_bytes)
+    with ByteSource(path) as source:
+        magic = source.read(0, 16)
     if not magic:
         raise LogError(path, "the file is empty")
     try:
@@ -130,17 +145,19 @@ def open_log_file(path: Path, max_message_bytes: int) -> LogFile:
             from perception_batch.read.containers.sqlite_file import SqliteFile
 
             return SqliteFile(path, max_message_bytes)
-    except LogError:
+        if magic.startswith((b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")):
+            from perception_batch.read.containers.whole_file import open_packed
+
+            return open_packed(path, max_message_bytes)
+        from perception_batch.read.containers.video_file import VideoFile, video_format
+
+        if video := video_format(path, magic):
+            return VideoFile(path, video, max_message_bytes)
+    except PerceptionBatchError:
         raise
     except Exception as error:
         # An index that points before the beginning of its file makes an invalid seek: damage, not the disk.
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
         raise LogError(path, f"damaged or cut off: {reason_of(error)}") from error
-    if magic.startswith(b"\x28\xb5\x2f\xfd"):
-        raise UnsupportedEncoding(
-            path, "compressed as a whole file (zstd); unpack it first, such as with `unzstd`"
-        )
-    if magic[4:8] == b"ftyp" or magic.startswith((b"\x1aE\xdf\xa3", b"RIFF")):
-        raise UnsupportedEncoding(path, f"a video file; this version reads {READABLE}")
     raise LogError(path, f"not a log; this version reads {READABLE}")

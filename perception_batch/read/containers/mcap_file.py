@@ -1,107 +1,80 @@
-"""MCAP files of ROS 2, through `rosbags`."""
+"""MCAP files, whole or damaged, of any profile."""
 
 from __future__ import annotations
 
-import io
-import struct
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from rosbags.interfaces import ConnectionExtRosbag2, MessageDefinitionFormat
-from rosbags.rosbag2.storage_mcap import Channel as McapChannel
-from rosbags.rosbag2.storage_mcap import McapReader
-
-from perception_batch.errors import UnsupportedEncoding, printable
-from perception_batch.read.containers.logfile import Channel, Message, normalize_type
+from perception_batch.errors import LogError
+from perception_batch.read.containers.byte_source import ByteSource
+from perception_batch.read.containers.log_order import in_log_order
+from perception_batch.read.containers.logfile import MAX_NS, Channel, Message
+from perception_batch.read.containers.mcap_layout import Layout, layout_of
+from perception_batch.read.containers.mcap_spans import (
+    Content,
+    Entry,
+    Span,
+    SpanDamaged,
+    parse_around_damage,
+    parse_messages,
+    read_span,
+)
+from perception_batch.read.containers.span_losses import SpanLosses
+from perception_batch.read.containers.unpacking import ZSTD_MAGIC
 from perception_batch.read.containers.zstd_message import unpack
-
-_READABLE_SCHEMAS = (b"ros2msg", b"ros2idl", b"omgidl", b"")
-_SCHEMA, _FOOTER = 0x03, 0x02
-
-
-class _Reader(McapReader):
-    """rosbags' reader, which refuses a whole file for one schema that is neither msg nor IDL.
-
-    Such a schema belongs to a topic that is not ours: its text is blanked before the index is parsed.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.channels = _Channels()
-
-    def read_index(self) -> None:
-        """Read schemas, channels, chunk index and statistics."""
-        file, summary = self.bio, self.data_end
-        if file is None:
-            return
-        file.seek(summary)
-        self.bio, self.data_end = io.BytesIO(_without_foreign_schemas(file.read())), 0
-        try:
-            super().read_index()
-        finally:
-            self.bio, self.data_end = file, summary
-
-
-def _without_foreign_schemas(summary: bytes) -> bytes:
-    out, at = bytearray(), 0
-    while at + 9 <= len(summary):
-        kind, size = struct.unpack_from("<BQ", summary, at)
-        record = summary[at : at + 9 + size]
-        at += 9 + size
-        if kind == _SCHEMA and len(record) == 9 + size:
-            name_end = 15 + struct.unpack_from("<I", record, 11)[0]
-            encoding_end = name_end + 4 + struct.unpack_from("<I", record, name_end)[0]
-            if record[name_end + 4 : encoding_end] not in _READABLE_SCHEMAS:
-                body = record[9:name_end] + bytes(8)  # no encoding, no text
-                record = struct.pack("<BQ", kind, len(body)) + body
-        out += record
-        if kind == _FOOTER:
-            break
-    return bytes(out)
-
-
-class _Channels(dict[int, McapChannel]):
-    """rosbags also refuses a file for one odd QoS text, which nobody here reads."""
-
-    def __setitem__(self, key: int, channel: McapChannel) -> None:
-        super().__setitem__(key, channel._replace(metadata=b""))
+from perception_batch.types import Loss
 
 
 class McapFile:
-    """An open MCAP file; see `LogFile`."""
+    """An open MCAP file; see `LogFile`.
+
+    Each chunk with wanted messages is read once, as a whole, and its checksum is verified where it has one. The
+    checksum over the whole data section, which some writers add, is not: it cannot say which message is damaged.
+    """
 
     counts_by_index = True
 
     def __init__(self, path: Path, max_message_bytes: int) -> None:
+        """Open `path`; see `open_log_file`.
+
+        Raises:
+            LogError: damaged so far that not one topic is left, or more chunks than are allowed.
+        """
         self.path = path
         self._max_message_bytes = max_message_bytes
-        self._reader = _Reader(path)
+        self._source = ByteSource(path)
         try:
-            self._reader.open()
-        except Exception as error:
-            if "Profile is not ros2" in str(error):
-                raise UnsupportedEncoding(path, _describe(path)) from error
+            self._layout: Layout = layout_of(self._source)
+            if self._layout.scanned and not self._layout.definitions.channels:
+                raise LogError(path, "damaged or cut off: no topic is left in it")  # noqa: TRY301
+        except BaseException:
+            self._source.close()
             raise
-        reader = self._reader
-        self._by_id = {c.id: c for c in reader.connections}
-        self.channels: tuple[Channel, ...] = tuple(
-            Channel(
-                c.id,
-                c.topic,
-                normalize_type(c.msgtype),
-                "cdr",
-                c.msgdef.data,
-                c.msgdef.format is MessageDefinitionFormat.IDL,
-            )
-            for c in reader.connections
-            if isinstance(c.ext, ConnectionExtRosbag2) and c.ext.serialization_format == "cdr"
-        )
-        self._counts = {c.id: c.msgcount for c in reader.connections}
+        layout = self._layout
+        self.salvaged = layout.scanned
+        """The counts come from a scan of what is left, not from the file's own summary."""
+        self.channels: tuple[Channel, ...] = layout.definitions.readable()
+        self._counts = layout.counts()
         self.message_count = sum(self._counts.values())
-        self.start_ns = reader.metadata.start_time
-        self.stop_ns = reader.metadata.end_time
+        self.start_ns, self.stop_ns = layout.time_range() if self.message_count else (MAX_NS, 0)
+        self._losses = SpanLosses(
+            {number: record.topic for number, record in layout.definitions.channels.items()}
+        )
+        for missing in layout.missing:
+            self._losses.missing(missing)
+        for span in layout.spans:
+            if span.at in layout.unreadable:
+                self._losses.span(span, layout.unreadable[span.at])
+            elif span.cut:
+                self._losses.cut(span)
+        for number, count in sorted(self._counts.items()):
+            if count and number not in layout.definitions.channels:
+                self._losses.undefined(number, count)
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """See `LogFile`."""
+        return self._losses.all
 
     def counts(self) -> Mapping[int, int]:
         """See `LogFile`."""
@@ -111,46 +84,47 @@ class McapFile:
         self, channels: Sequence[Channel], start_ns: int | None = None, stop_ns: int | None = None
     ) -> Iterator[Message]:
         """See `LogFile`."""
-        by_id = {c.id: c for c in channels if self._counts[c.id]}
-        if not by_id:
+        wanted = {c.id: c for c in channels}
+        spans = [
+            span
+            for span in self._layout.spans
+            if (start_ns is None or span.last_ns >= start_ns)
+            and (stop_ns is None or span.first_ns < stop_ns)
+            and span.may_hold(wanted)
+            and span.at not in self._layout.unreadable
+        ]
+
+        def load(span: Span) -> tuple[Content, list[Entry]] | None:
+            return self._load(span, wanted, start_ns, stop_ns)
+
+        if not wanted:
             return
-        reader = self._reader
-        # Without chunks rosbags reads from where the file stands, so two readings cannot share it.
-        own = None if reader.chunks else _Reader(self.path)
-        if own is not None:
-            own.open()
-            reader = own
-        try:
-            wanted = [self._by_id[i] for i in by_id]
-            for connection, log_ns, data in reader.messages(wanted, start_ns, stop_ns):
-                yield Message(log_ns, by_id[connection.id], unpack(data, self._max_message_bytes))
-        finally:
-            if own is not None:
-                own.close()
+        for (log_ns, begin, end, channel, publish_ns), data in in_log_order(spans, load):
+            message = bytes(data[begin:end])
+            if message[:4] == ZSTD_MAGIC and channel.encoding == "cdr":
+                try:
+                    message = unpack(message, self._max_message_bytes)
+                except ValueError as error:
+                    self._losses.message(channel.topic, log_ns, (log_ns, begin), str(error))
+                    continue
+            yield Message(log_ns, channel, message, publish_ns)
 
     def close(self) -> None:
         """See `LogFile`."""
-        if self._reader.bio is not None:
-            self._reader.close()
+        self._source.close()
+        self._layout.kept.clear()
 
-
-def _describe(path: Path) -> str:
-    """What a file without the ros2 profile holds, from its summary, where that is cheap to say."""
-    said = "an MCAP file that is not of ROS 2 (its profile is not `ros2`), which this version does not read"
-    held: list[Any] = []
-    with suppress(Exception), path.open("rb") as file:
-        file.seek(-28, 2)
-        (summary,) = struct.unpack("<Q", file.read(8))
-        if summary:
-            reader = _Reader(path)
-            reader.bio, reader.data_end = file, summary
-            reader.read_index()
-            held = [
-                f"{printable(c.topic)} ({printable(c.msgtype)}, "
-                f"{printable(getattr(c.ext, 'serialization_format', '?'))})"
-                for c in reader.connections
-            ]
-    if held:
-        more = f" and {len(held) - 8} more" if len(held) > 8 else ""
-        said += f"; it holds {', '.join(held[:8])}{more}"
-    return said
+    def _load(
+        self, span: Span, wanted: Mapping[int, Channel], start_ns: int | None, stop_ns: int | None
+    ) -> tuple[Content, list[Entry]] | None:
+        try:
+            content = self._layout.kept.pop(span.at, None) or read_span(self._source, span)
+            parsed = parse_messages(content, wanted, start_ns, stop_ns)
+        except SpanDamaged as error:
+            self._losses.span(span, str(error))
+            return None
+        if parsed.broken_at >= 0 and not span.cut:
+            parsed = parse_around_damage(self._source, span, content, parsed, wanted, start_ns, stop_ns)
+        if not span.cut and (parsed.broken_at >= 0 or not content.verified):
+            self._losses.incomplete(span, parsed)
+        return content, parsed.entries

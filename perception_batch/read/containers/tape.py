@@ -61,11 +61,15 @@ def _guarded(
         whole = start_ns is None and stop_ns is None
         counts = file.counts()
         all_known = sum(counts.values()) == file.message_count
-        for channel in channels:
-            missing = counts.get(channel.id, 0) - came[channel.id] if whole else 0
+        told = Counter[str]()
+        for loss in file.losses:
+            told[loss.topic] += loss.count
+        for topic in dict.fromkeys(channel.topic for channel in channels):
+            ids = [channel.id for channel in channels if channel.topic == topic]
+            missing = sum(counts.get(i, 0) - came[i] for i in ids) - told[topic] if whole else 0
             if missing > 0 or not (whole and all_known):
                 end = file.stop_ns if stop_ns is None else min(file.stop_ns, stop_ns)
-                lose(Loss(channel.topic, last_ns, max(end, last_ns), max(missing, 0), reason))
+                lose(Loss(topic, last_ns, max(end, last_ns), max(missing, 0), reason))
 
 
 class Tape:

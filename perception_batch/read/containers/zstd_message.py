@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-MAGIC = b"\x28\xb5\x2f\xfd"
-"""RFC 8878, 3.1.1. No CDR message begins with these bytes: the first byte of its header is 0."""
+from perception_batch.read.containers.unpacking import ZSTD_MAGIC as MAGIC
+from perception_batch.read.containers.unpacking import UnpackError, unpack_zstd
+
+# No CDR message begins with these bytes: the first byte of its header is 0.
+__all__ = ["MAGIC", "unpack"]
 
 
 def unpack(data: object, max_bytes: int) -> bytes:
@@ -20,8 +23,14 @@ def unpack(data: object, max_bytes: int) -> bytes:
 
     try:
         size = zstandard.frame_content_size(data)
-        if size > max_bytes:
-            raise ValueError(f"a compressed message claims {size} bytes, the limit is {max_bytes}")
-        return zstandard.ZstdDecompressor().decompress(data, max_output_size=max_bytes)
     except zstandard.ZstdError as error:
         raise ValueError(f"a compressed message cannot be unpacked: {error}") from error
+    if size > max_bytes:
+        raise ValueError(f"a compressed message claims {size} bytes, the limit is {max_bytes}")
+    try:
+        out = bytes(unpack_zstd(data, size, max_bytes))
+    except UnpackError as error:
+        raise ValueError(f"a compressed message cannot be unpacked: {error}") from error
+    if size > 0 and len(out) != size:
+        raise ValueError(f"a compressed message is cut off: {len(out)} of {size} bytes")
+    return out

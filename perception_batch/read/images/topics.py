@@ -10,7 +10,7 @@ from pathlib import Path
 
 from perception_batch.config import CameraConfig
 from perception_batch.errors import ConfigError, LogError, printable
-from perception_batch.read.small_message import COMPRESSED, IMAGE
+from perception_batch.read.images.camera_types import CAMERA_TYPES, Family, family_of, is_file_type
 
 TRAILING = frozenset(
     [
@@ -24,6 +24,12 @@ TRAILING = frozenset(
         "image_rect_mono",
         "image_rect_raw",
         "image_compressed",
+        "image_raw_compressed",
+        "image_color_compressed",
+        "image_rect_compressed",
+        "image_rect_color_compressed",
+        "ffmpeg",
+        "foxglove",
         "video",
     ]
 )
@@ -74,7 +80,7 @@ class CameraTopic:
     topic: str
     """The topic that is read."""
     msgtype: str
-    """``sensor_msgs/msg/CompressedImage`` or ``sensor_msgs/msg/Image``."""
+    """A type of `camera_types`, such as ``sensor_msgs/msg/CompressedImage``."""
     count: int
     """Images in all files that are there."""
     alternates: tuple[str, ...]
@@ -116,11 +122,11 @@ def find_cameras(
         LogError: there is no image topic; lists what there is.
         ConfigError: the config names a camera or topic that is not there, or two cameras get one name.
     """
-    images = {t.name: t for t in topics if t.type in (IMAGE, COMPRESSED)}
+    images = {t.name: t for t in topics if family_of(t.type) is not None}
     if not images:
         have = ", ".join(f"{printable(t.name)} ({printable(t.type)})" for t in topics[:20]) or "no topics"
         more = f" and {len(topics) - 20} more" if len(topics) > 20 else ""
-        raise LogError(path, f"no camera topic (sensor_msgs Image or CompressedImage); it has {have}{more}")
+        raise LogError(path, f"no camera topic ({CAMERA_TYPES}); it has {have}{more}")
     claimed = {name: s.topic for name, s in settings.items() if s.topic is not None}
     for name, topic in claimed.items():
         if topic not in images:
@@ -130,8 +136,7 @@ def find_cameras(
             )
     groups: dict[tuple[str, ...], list[TopicInfo]] = {}
     for topic_info in images.values():
-        plain = is_picture(topic_info.name)
-        key = ("", *stem(topic_info.name)) if plain else (topic_info.name,)
+        key = ("", *stem(topic_info.name)) if _is_shared(topic_info) else (topic_info.name,)
         groups.setdefault(key, []).append(topic_info)
 
     cameras: dict[str, CameraTopic] = {}
@@ -155,9 +160,21 @@ def find_cameras(
     return _configured(cameras, settings, path)
 
 
-def _preference(topic: TopicInfo) -> tuple[bool, bool, int, str]:
-    """Topics with messages first, compressed before raw, then the shorter name."""
-    return (topic.count == 0, topic.type != COMPRESSED, len(topic.name), topic.name)
+def _is_shared(topic: TopicInfo) -> bool:
+    """True where a topic is one of the forms in which a camera publishes; a file and a depth image stand alone."""
+    return is_picture(topic.name) and not is_file_type(topic.type)
+
+
+_ORDER: dict[Family | None, int] = {"still": 0, "video": 1, "raw": 2, None: 3}
+
+
+def _preference(topic: TopicInfo) -> tuple[bool, int, int, str]:
+    """Topics with messages first; then compressed stills, video, raw pixels; then the shorter name.
+
+    A compressed still is what the camera's driver made of each picture by itself: any one is decoded without those
+    before it. Video says less of each picture, and raw pixels cost the most to read.
+    """
+    return (topic.count == 0, _ORDER[family_of(topic.type)], len(topic.name), topic.name)
 
 
 def _camera(name: str, topic: TopicInfo, alternates: tuple[str, ...]) -> CameraTopic:
@@ -167,11 +184,12 @@ def _camera(name: str, topic: TopicInfo, alternates: tuple[str, ...]) -> CameraT
 def _names(
     groups: list[list[TopicInfo]], taken: set[str], frame_id_of: Callable[[str], str]
 ) -> dict[str, list[TopicInfo]]:
-    """A name for each group: its stem; where names collide, the whole topic; last, a number."""
+    """A name for each group: its stem, of a file all of it; where names collide, the whole topic; last, a number."""
     short: dict[str, list[list[TopicInfo]]] = {}
     for members in sorted(groups, key=lambda g: g[0].name):
         first = members[0].name
-        name = file_safe("_".join(stem(first)))
+        parts = first.split("/") if is_file_type(members[0].type) else stem(first)
+        name = file_safe("_".join(part for part in parts if part))
         name = name or file_safe(frame_id_of(first).strip("/")) or "camera"
         short.setdefault(name, []).append(members)
     out: dict[str, list[TopicInfo]] = {}

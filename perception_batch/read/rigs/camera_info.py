@@ -1,4 +1,4 @@
-"""``sensor_msgs/CameraInfo`` as `Intrinsics`, and which CameraInfo topic belongs to which camera."""
+"""``sensor_msgs/CameraInfo`` (or Foxglove's calibration in its shape) as `Intrinsics`, and which CameraInfo topic belongs to which camera."""
 
 from __future__ import annotations
 
@@ -22,18 +22,25 @@ _MODELS: dict[str, LensModel] = {
 }
 
 
-def info_topics_beside(image_topic: str, info_topics: Iterable[str]) -> tuple[str, ...]:
-    """CameraInfo topics that are siblings of an image topic, nearest first.
+_INFO_NAMES = ("camera_info", "calibration", "camera_calibration")
+_PINHOLES = frozenset(
+    ["", "none", "pinhole", "perspective", "brown_conrady", "inverse_brown_conrady", "modified_brown_conrady"]
+)
+"""Models that, besides those in `_MODELS`, are a pinhole where all their coefficients are zero."""
 
-    ``/cam/image_raw/compressed`` may have ``/cam/image_raw/camera_info`` or ``/cam/camera_info``.
+
+def info_topics_beside(image_topic: str, info_topics: Iterable[str]) -> tuple[str, ...]:
+    """Calibration topics that are siblings of an image topic, nearest first.
+
+    ``/cam/image_raw/compressed`` may have ``/cam/image_raw/camera_info`` or ``/cam/camera_info``; in place of the
+    last part also ``calibration`` or ``camera_calibration``, as Foxglove's users call it.
     """
     parts = tuple(p for p in image_topic.split("/") if p)
     names = {tuple(p for p in topic.split("/") if p): topic for topic in sorted(info_topics)}
     found = []
     for depth in range(len(parts), len(stem(image_topic)) - 1, -1):
-        topic = names.get((*parts[:depth], "camera_info"))
-        if topic is not None:
-            found.append(topic)
+        beside = (names.get((*parts[:depth], last)) for last in _INFO_NAMES)
+        found += [topic for topic in beside if topic is not None]
     return tuple(found)
 
 
@@ -49,9 +56,9 @@ def lens_model(name: str, distortion: Sequence[float]) -> tuple[LensModel, tuple
         ValueError: the model is unknown, or the number of coefficients does not fit.
     """
     d = tuple(float(v) for v in distortion)
-    if not any(d) and name not in ("equidistant", "fisheye", "kannala_brandt", "kannala_brandt4"):
-        return "pinhole", ()
     model = _MODELS.get(name)
+    if not any(d) and (name in _PINHOLES or model in ("plumb_bob", "rational_polynomial")):
+        return "pinhole", ()
     if model is None:
         raise ValueError(
             f"unknown distortion model {printable(name)!r}; known are {', '.join(sorted(_MODELS))}"

@@ -14,6 +14,7 @@ from perception_batch.calibration import Camera, Intrinsics, Rig
 from perception_batch.config import CameraConfig
 from perception_batch.errors import CalibrationError, ConfigError, printable
 from perception_batch.geometry import SE3
+from perception_batch.read.rigs.camchain import same_pose
 from perception_batch.read.rigs.camera_info import intrinsics_of, is_rectified
 from perception_batch.read.rigs.rig_file import RigFile
 from perception_batch.read.rigs.transforms import TransformTree, frame_name
@@ -54,16 +55,20 @@ def build_rig(
         CalibrationError: the config's or the file's numbers contradict the images, or fit no camera.
         ConfigError: `base_frame` is no frame of the log.
     """
-    notes: list[str] = []
+    notes: list[str] = [] if file is None else list(file.notes)
     from_file = _assign(file, cameras, notes)
     base, reasons = _base(cameras, tree, file, base_frame)
+    chained = {} if file is None else _chained(cameras, tree, base, file, from_file, reasons, notes)
     calibrated: dict[str, Camera] = {}
     uncalibrated: dict[str, str] = {}
     for camera in cameras:
         stated = from_file.get(camera.name)
         try:
             lens, lens_source = _intrinsics(camera, file, stated, notes)
-            pose, pose_source = _pose(camera, tree, base, file, stated, reasons, notes)
+            if camera.name in chained:
+                pose, pose_source = chained[camera.name]
+            else:
+                pose, pose_source = _pose(camera, tree, base, file, stated, reasons, notes)
         except ValueError as error:
             uncalibrated[camera.name] = printable(error)
             continue
@@ -81,10 +86,18 @@ def _assign(file: RigFile | None, cameras: Sequence[CameraFacts], notes: list[st
     names = {camera.name for camera in cameras}
     out: dict[str, str] = {}
     for name in file.intrinsics:
-        topic = file.topics.get(name, "")
-        target = name if name in names else by_topic.get(_plain(topic))
+        alias = file.aliases.get(name, "")
+        target = next(
+            (n for n in (name, alias) if n in names), by_topic.get(_plain(file.topics.get(name, "")))
+        )
         if target is None:
-            notes.append(f"{file.source}: {printable(name)} is no selected camera, not used")
+            also = f" ({printable(alias)})" if alias else ""
+            notes.append(f"{file.source}: {printable(name)}{also} is no selected camera, not used")
+        elif target in out:
+            notes.append(
+                f"{file.source}: {printable(name)} and {printable(out[target])} both are {printable(target)}; "
+                f"{printable(out[target])} is used"
+            )
         else:
             out[target] = name
     if not out:
@@ -190,6 +203,57 @@ def _pose(
             f"{_degrees(given, link[0]):.1f} degrees apart; {source} is used"
         )
     return given, source
+
+
+def _chained(
+    cameras: Sequence[CameraFacts],
+    tree: TransformTree,
+    base: str,
+    file: RigFile,
+    from_file: Mapping[str, str],
+    reasons: dict[str, str],
+    notes: list[str],
+) -> dict[str, tuple[SE3, str]]:
+    """Poses from a file that states its cameras' poses to each other, for those that have none of their own.
+
+    A camera with a pose (of the config, or the log) places its whole chain. Where several do and do not agree, the chain places
+    nothing; a camera's own pose stays in any case. `reasons` learns why a camera of a chain has no pose.
+    """
+    known: dict[str, SE3] = {}
+    for camera in cameras:
+        if camera.name in from_file and from_file[camera.name] in file.chain:
+            try:
+                known[camera.name] = _pose(camera, tree, base, None, None, reasons, [])[0]
+            except ValueError:
+                continue
+    out: dict[str, tuple[SE3, str]] = {}
+    for frame in sorted({frame for frame, _ in file.chain.values()}):
+        links = {
+            own: file.chain[name][1]
+            for own, name in sorted(from_file.items())
+            if name in file.chain and file.chain[name][0] == frame
+        }
+        places = {c: known[c] @ links[c].inverse() for c in links if c in known}
+        first = next(iter(places), None)
+        if first is None:
+            for own in links:
+                reasons[own] = (
+                    f"{file.source} tells the cameras' poses to each other, and none of them has one on the vehicle: "
+                    "give one of them cameras.<name>.base_SE3_camera"
+                )
+            continue
+        odd = [c for c in places if not same_pose(places[c], places[first])]
+        if odd:
+            notes.append(
+                f"{file.source}: the chain of its cameras does not fit the poses of {printable(first)} and "
+                f"{', '.join(map(printable, odd))} on the vehicle; theirs are kept"
+            )
+        for own in links.keys() - known.keys():
+            if odd:
+                reasons[own] = f"{file.source} would place it, but does not fit the other cameras' poses"
+            else:
+                out[own] = places[first] @ links[own], f"{file.source}+{first}"
+    return out
 
 
 def _poses_differ(a: SE3, b: SE3) -> bool:

@@ -29,6 +29,17 @@ def sound_pose(rotation: Any, translation: Any) -> SE3:
     return SE3.from_quaternion(q, t)
 
 
+def is_sound(stamped: Any) -> bool:
+    """True for a TransformStamped that `TransformTree.add_message` takes: two frames, and a pose."""
+    child, parent = frame_name(stamped.child_frame_id), frame_name(stamped.header.frame_id)
+    if not child or not parent or child == parent:
+        return False
+    t, q = stamped.transform.translation, stamped.transform.rotation
+    values = (q.x, q.y, q.z, q.w)
+    sound = all(abs(v) < _MAX_METRES for v in (t.x, t.y, t.z)) and all(abs(v) < 1e3 for v in values)
+    return sound and sum(v * v for v in values) > 1e-12  # `SE3.from_quaternion`: a length above 1e-6
+
+
 def frame_name(frame_id: object) -> str:
     """A frame id without the leading slash of early ROS 1."""
     return str(frame_id).lstrip("/")

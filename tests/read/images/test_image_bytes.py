@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 
 import cv2
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from log_writer import message_types
 
 from perception_batch.read.images.image_header import still_header
-from perception_batch.read.images.image_message import MalformedMessage, parse_raw, parse_still
+from perception_batch.read.images.image_message import ImageMessage, MalformedMessage, parse_ros
 
 NAMES = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=12)
 STORES = {1: message_types("bag1"), 2: message_types("mcap")}
@@ -29,6 +30,14 @@ def _bytes(ros: int, message: object, kind: str, little: bool) -> bytes:
     if ros == 1:
         return bytes(STORES[1].serialize_ros1(message, kind))
     return bytes(STORES[2].serialize_cdr(message, kind, little_endian=little))
+
+
+def parse_still(raw: bytes, ros: int) -> ImageMessage:
+    return parse_ros(raw, "ros1" if ros == 1 else "cdr", "sensor_msgs/msg/CompressedImage")
+
+
+def parse_raw(raw: bytes, ros: int) -> ImageMessage:
+    return parse_ros(raw, "ros1" if ros == 1 else "cdr", "sensor_msgs/msg/Image")
 
 
 @given(
@@ -93,7 +102,7 @@ def test_raw_agrees_with_rosbags(
     raw = _bytes(ros, message, kind, little)
     got = parse_raw(raw, ros)
     assert (got.height_px, got.width_px, got.step_bytes, got.is_bigendian) == (h, w, step, big)
-    assert (got.frame_id, got.encoding, bytes(got.data), got.stamp_ns) == (frame, encoding, data, 10**9 + 2)
+    assert (got.frame_id, got.format, bytes(got.data), got.stamp_ns) == (frame, encoding, data, 10**9 + 2)
     for cut in range(len(raw)):
         with pytest.raises(MalformedMessage):
             parse_raw(raw[: min(cut, len(raw) - len(data) - 1)], ros)
@@ -110,12 +119,40 @@ def test_any_bytes_are_a_message_or_malformed(data: bytes, ros: int) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (17, 5), (640, 480), (3000, 20)])
-@pytest.mark.parametrize(("suffix", "encoding"), [(".jpg", "jpeg"), (".png", "png"), (".bmp", "unknown")])
+@pytest.mark.parametrize(
+    ("suffix", "encoding"),
+    [(".jpg", "jpeg"), (".png", "png"), (".bmp", "bmp"), (".webp", "webp"), (".tiff", "tiff")],
+)
 def test_size_of_what_opencv_wrote(size: tuple[int, int], suffix: str, encoding: str) -> None:
     w, h = size
     data = bytes(cv2.imencode(suffix, np.zeros((h, w, 3), np.uint8))[1])
-    assert still_header(data) == ((encoding, w, h) if encoding != "unknown" else ("unknown", 0, 0))
-    assert still_header(memoryview(data))[0] == encoding
+    assert still_header(data) == (encoding, w, h)
+    assert still_header(memoryview(data)) == (encoding, w, h)
+    for cut in range(0, min(len(data), 300), 7):
+        assert still_header(data[:cut])[1:] in ((0, 0), (w, h))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "encoding"),
+    [
+        ("WEBP", {"lossless": True}, "webp"),
+        ("WEBP", {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"}, "webp"),
+        ("GIF", {}, "gif"),
+        ("TIFF", {"compression": "tiff_lzw"}, "tiff"),
+        ("JPEG2000", {}, "jpeg2000"),
+        ("JPEG2000", {"no_jp2": True}, "jpeg2000"),
+        ("AVIF", {}, "avif"),
+    ],
+)
+def test_size_of_what_pillow_wrote(kind: str, options: dict[str, object], encoding: str) -> None:
+    image_file = pytest.importorskip("PIL.Image")
+    features = pytest.importorskip("PIL.features")
+    need = {"WEBP": "webp", "JPEG2000": "jpg_2000", "AVIF": "avif"}.get(kind)
+    if need is not None and not features.check(need):
+        pytest.skip(f"this Pillow writes no {kind}")
+    out = io.BytesIO()
+    image_file.new("RGB", (333, 77), (9, 200, 30)).save(out, kind, **options)
+    assert still_header(out.getvalue()) == (encoding, 333, 77)
 
 
 def test_jpeg_headers_in_the_way() -> None:
@@ -130,7 +167,18 @@ def test_jpeg_headers_in_the_way() -> None:
 
 @given(st.binary(max_size=100))
 def test_still_header_never_fails(data: bytes) -> None:
-    for start in (b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"):
+    for start in (
+        *(
+            b"",
+            b"\xff\xd8\xff",
+            b"\x89PNG\r\n\x1a\n",
+            b"RIFF\0\0\0\0WEBP",
+            b"RIFF\0\0\0\0WEBPVP8L",
+            b"GIF89a",
+        ),
+        *(b"BM" + bytes(12) + b"\x28\0\0\0", b"II*\0", b"MM\0*\0\0\0\x08", b"\xff\x4f\xff\x51"),
+        *(b"\0\0\0\x0cjP  \r\n\x87\n", b"\0\0\0\x10ftypavif" + bytes(4)),
+    ):
         _, w, h = still_header(start + data)
         assert w >= 0
         assert h >= 0

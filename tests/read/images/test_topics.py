@@ -34,6 +34,9 @@ def find(
         ("/a/b/image", "a_b"),
         ("/left/image_mono", "left"),
         ("/compressed_image", "compressed_image"),
+        ("/CAM_FRONT/image_rect_compressed", "CAM_FRONT"),
+        ("/cam/image_raw/ffmpeg", "cam"),
+        ("/cam/image_raw/foxglove", "cam"),
         ("/../../etc/image_raw", "etc"),
         ("/a\n\x1b[31m/image_raw", "a___31m"),
     ],
@@ -54,6 +57,36 @@ def test_one_topic_a_camera_compressed_first() -> None:
     assert set(cameras["cam"].alternates) == {"/cam/image_raw", "/cam/image_rect_color/compressed"}
     empty = find({"/cam/image_raw": 9, "/cam/image_raw/compressed": 0})
     assert empty["cam"].topic == "/cam/image_raw", "a topic without messages is no choice"
+
+
+def test_stills_before_video_before_raw() -> None:
+    kinds = {
+        "/cam/image_raw": "foxglove.RawImage",
+        "/cam/video": "foxglove.CompressedVideo",
+        "/cam/image_raw/ffmpeg": "ffmpeg_image_transport_msgs/msg/FFMPEGPacket",
+        "/cam/image_rect_compressed": "foxglove_msgs/msg/CompressedImage",
+    }
+    order = ["/cam/image_rect_compressed", "/cam/video", "/cam/image_raw/ffmpeg", "/cam/image_raw"]
+    for i in range(len(order)):
+        infos = [TopicInfo(topic, kinds[topic], 5 if topic in order[i:] else 0) for topic in sorted(kinds)]
+        camera = find_cameras(infos, {}, Path("x.mcap"), lambda topic: "")["cam"]
+        assert (camera.topic, camera.msgtype) == (order[i], kinds[order[i]])
+        assert set(camera.alternates) == set(order) - {order[i]}
+
+
+def test_a_video_file_is_called_by_its_stem() -> None:
+    names = ["video", "front/image_raw", "front", "image"]
+    infos = [TopicInfo(name, "video packet h264", 5) for name in names]
+    infos.append(TopicInfo("/front/image_raw", RAW, 5))
+    cameras = find_cameras(infos, {}, Path("x"), lambda topic: "frame")
+    assert {c.topic: n for n, c in cameras.items()} == {
+        "video": "video",
+        "image": "image",
+        "front/image_raw": "front_image_raw",
+        "front": "front",
+        "/front/image_raw": "front_image_raw_2",
+    }
+    assert not any(camera.alternates for camera in cameras.values())
 
 
 def test_collisions_keep_more_of_the_topic() -> None:
