@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from perception_batch.cli import main
@@ -173,8 +174,7 @@ def test_damaged_images_are_counted(recordings: Path, weights: Path, tmp_path: P
     "name",
     [
         "odd/empty-file.bag", "odd/no-messages.bag", "odd/truncated.bag", "odd/example-lz4.bag",
-        "odd/mixed_json_protobuf.mcap", "odd/foxglove_json_cameras.mcap", "dashcam_h264.mcap",
-        "dashcam_lanes.mp4", "fisheye_rig",
+        "odd/mixed_json_protobuf.mcap", "fisheye_rig",
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_gets_one_line(
@@ -186,6 +186,53 @@ def test_what_cannot_be_read_gets_one_line(
     assert len(err.splitlines()) == 1
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "drive", "frames", "first_ns"),
+    [
+        ("dashcam_h264.mcap", "dashcam_h264", 38, None),
+        ("dashcam_lanes.mp4", "dashcam_lanes", 50, 1_000_000_000),  # the first two seconds; no time of day
+        ("odd/foxglove_json_cameras.mcap", "foxglove_json_cameras", 10, None),
+    ],
+)
+def test_videos_and_foxglove_logs_run_whole(
+    recordings: Path, weights: Path, tmp_path: Path, name: str, drive: str, frames: int, first_ns: int | None
+) -> None:
+    words = ["run", str(recordings / name), "--out", str(tmp_path), "--model", str(weights), "--stop", "2"]
+    assert main(words) == 0
+    manifest = json.loads((tmp_path / drive / "run.json").read_text())
+    assert manifest["counts"]["frames_used"] == manifest["counts"]["frames_in_log"] == frames
+    assert not manifest["losses"]
+    if first_ns is not None:
+        assert manifest["log"]["first_stamp_ns"] == first_ns
+    if drive.startswith("dashcam"):  # a road with cars: decoded pictures, not noise
+        labels = pq.read_table(
+            tmp_path / drive / "detections.parquet", columns=["label", "score"]
+        ).to_pydict()
+        sure = [label for label, score in zip(labels["label"], labels["score"], strict=True) if score > 0.5]
+        assert sure.count("car") > frames // 2
+
+
+def test_a_range_of_a_video_is_the_same_as_in_the_whole(
+    recordings: Path, weights: Path, tmp_path: Path
+) -> None:
+    """Decoding begins at the key frame before the range, and ends after what its pictures look ahead to."""
+    boxes = {}
+    for part, words in (("whole", ["--stop", "3"]), ("part", ["--start", "1.5", "--stop", "1.9"])):
+        out = tmp_path / part
+        log = str(recordings / "dashcam_lanes.mp4")
+        assert main(["run", log, "--out", str(out), "--model", str(weights), "--no-video", *words]) == 0
+        table = pq.read_table(out / "dashcam_lanes" / "detections.parquet")
+        columns = ["frame_stamp_ns", "detection", "x1", "y1", "x2", "y2", "score"]
+        rows = [tuple(row.values()) for row in table.select(columns).to_pylist()]
+        boxes[part] = [row for row in rows if 2_500_000_000 <= row[0] < 2_900_000_000 and row[-1] >= 0.25]
+        counts = json.loads((out / "dashcam_lanes" / "run.json").read_text())["counts"]
+        assert counts["frames_in_log"] == counts["frames_used"] == (75 if part == "whole" else 10)
+    assert len(boxes["whole"]) == len(boxes["part"]) > 10
+    for a, b in zip(boxes["whole"], boxes["part"], strict=True):
+        assert a[:2] == b[:2]
+        assert a[2:] == pytest.approx(b[2:], abs=0.5)
 
 
 def test_absent_splits_are_losses(recordings: Path, weights: Path, tmp_path: Path) -> None:
