@@ -175,9 +175,9 @@ class DetectConfig(_Section):
 
     model: str = "yolo11n.pt"
     sha256: str | None = None
-    backend: Literal["auto", "torch"] = "auto"
+    backend: Literal["auto", "torch", "openvino", "onnx", "tensorrt"] = "auto"
     device: str = "auto"
-    precision: Literal["auto", "fp32", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
     image_size: Annotated[int, Field(ge=32, le=8192)] = 640
     tiles: Literal["none"] = "none"
     batch_size: Annotated[int, Field(ge=1, le=4096)] | Auto = "auto"
@@ -225,7 +225,7 @@ class FuseConfig(_Section):
     box_sigma_fraction: Annotated[float, Field(ge=0)] = 0.03
     pitch_sigma_deg: Annotated[float, Field(ge=0)] = 0.5
     ground_sigma_m: Annotated[float, Field(ge=0)] = 0.1
-    slope_sigma: Annotated[float, Field(ge=0)] = 0.02
+    slope_sigma: Annotated[float, Field(ge=0)] = 0.03
     ground_memory_s: Annotated[float, Field(ge=0)] = 1.0
     ego_footprint_m: tuple[float, float, float, float] | None = None
 

@@ -1,25 +1,34 @@
 """What is decided about a drive's clocks before its frames are grouped, from a sample of stamps.
 
-The plan is made once, from the head of the log, and frozen: a drive that is cut into pieces is grouped
-alike in each. Offsets found here group frames; they never change a stamp.
+The plan is made once and frozen: a drive that is cut into pieces is grouped alike in each. Offsets and drifts found
+here group frames; they never change a stamp.
+
+What stamps cannot tell: a stagger beyond half a period from the shorter one the other way round, and a camera that
+fires 40 ms late from one whose driver stamps 40 ms late. The first is settled by `sync.offsets_ms`, the second by
+`cameras.<name>.stamp_offset_ms`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from perception_batch.config import SyncConfig
-from perception_batch.errors import SyncError, printable
+from perception_batch.errors import printable
+from perception_batch.sync.clocks import Clocks, compare_clocks
+from perception_batch.sync.demands import (
+    DEFAULT_TOLERANCE_NS,
+    check_overlap,
+    check_settings,
+    choose_reference,
+    grid_step,
+    tolerance,
+)
+from perception_batch.sync.sample import Pairs, Sample
 
-DEFAULT_TOLERANCE_NS = 100_000_000
-_STAMPS_USED = 2000  # of each camera; more do not change a median
-
-IntArray = npt.NDArray[np.int64]
+PHASE_KEEPS = 4
+"""Periods for which the last frame of a slow camera tells when its next ones are due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,160 +37,141 @@ class SyncPlan:
 
     cameras: tuple[str, ...]
     """All selected cameras, in the order of output."""
+    anchor: str
+    """What makes the timesteps: ``reference``, ``grid``, ``tightest`` or ``trigger``."""
     reference: str
-    """The camera whose frames make the timesteps."""
+    """The camera whose clock the others are compared with; whose frames make the timesteps of anchor ``reference``."""
+    step_ns: int
+    """Usual time between timesteps: the reference's period, the trigger's, or the grid's; 0 where unknown."""
     tolerance_ns: int
-    """Largest distance of a frame from its timestep, after its camera's offset."""
+    """Largest distance of a frame from its timestep (``tightest``: of two frames of one), after the offsets."""
     period_ns: Mapping[str, int]
     """Median time between frames, by camera; 0 where there are fewer than two frames."""
     offset_ns: Mapping[str, int]
-    """Constant offset to the reference, by camera: the median phase of its frames."""
+    """By camera, at `epoch_ns`: how long after the reference (the trigger) it fires; configured, or its usual phase."""
     jitter_ns: Mapping[str, int]
     """Spread of the phase about the offset, by camera: 1.4826 times its median absolute deviation."""
+    drift_ppm: Mapping[str, float]
+    """By camera: how much faster its clock runs than the reference's (the trigger's); 0 where it cannot be told."""
+    drift_sd_ppm: Mapping[str, float]
+    """Standard error of `drift_ppm`; infinite where the sample is too short to tell."""
+    corrected_ppm: Mapping[str, float]
+    """The drift that grouping takes off, by camera; 0 unless `sync.drift` says so and it is beyond three errors."""
+    epoch_ns: int
+    """First stamp of the train that makes the timesteps, in the sample."""
     first_ns: Mapping[str, int]
     """First stamp of the sample, by camera; tells when a slow camera is due. Absent without a frame."""
     latency_ns: int
     """Largest usual delay from a stamp to its log time in the sample."""
     window_ns: int
     """How long a frame waits for others, beyond the latency."""
+    lead_in_ns: int
+    """Reading that begins this long before a time gives from there on the timesteps that reading it all gives."""
     notes: tuple[str, ...]
     """What the user should know, one line each."""
 
+    def time_ns(self, camera: str, stamp_ns: int) -> int:
+        """When the reference would have fired with the camera's frame of this stamp."""
+        time_ns = stamp_ns - self.offset_ns[camera]
+        ppm = self.corrected_ppm[camera]
+        return time_ns - round((stamp_ns - self.epoch_ns) * ppm / 1e6) if ppm else time_ns
+
 
 def plan_sync(
-    samples: Mapping[str, Sequence[tuple[int, int]]], settings: SyncConfig, cameras: Sequence[str] = ()
+    samples: Mapping[str, Pairs],
+    settings: SyncConfig,
+    cameras: Sequence[str] = (),
+    *,
+    triggers: Pairs = (),
+    known: Collection[str] = (),
+    duration_ns: int = 0,
 ) -> SyncPlan:
     """Decide reference, offsets and tolerance from a sample of (stamp_ns, log_ns) pairs of each camera.
 
     Args:
-        samples: by camera; a camera without a frame in the sample has an empty list.
+        samples: by camera; a camera without a frame in the sample has an empty list. The head of the log, or all
+            of it, or stretches of it: what drifts shows in long ones only.
         settings: the `sync` section.
         cameras: order of the cameras; default the order of `samples`.
+        triggers: the same of the topic `settings.trigger_topic`; only anchor ``trigger`` looks at them.
+        known: further cameras of the log, which settings may name although they are not selected.
+        duration_ns: length of the drive, to tell what a drift will have become at its end; 0: as the sample.
 
     Raises:
-        SyncError: the reference is unknown or has no frames, or the tolerance is not below half its period.
+        SyncError: a setting names what is not there, the tolerance is not below half the timesteps' period, or
+            a camera's stamps and the reference's have no time in common.
     """
     names = tuple(cameras) or tuple(samples)
-    stamps = {name: _unique([stamp for stamp, _ in samples.get(name, ())]) for name in names}
-    period = {name: _period(stamps[name]) for name in names}
-    notes: list[str] = []
-    reference = _choose_reference(stamps, period, settings.reference)
-    offset: dict[str, int] = {}
-    jitter: dict[str, int] = {}
-    for name in names:
-        phase, spread = _phase(stamps[name], stamps[reference], period[name], period[reference])
-        shorter = min((p for p in (period[name], period[reference]) if p), default=0)
-        if name != reference and shorter and spread > 0.2 * shorter:
-            notes.append(
-                f"{printable(name)} has no constant phase to {printable(reference)} "
-                f"(spread {spread / 1e6:.1f} ms): grouped without an offset"
-            )
-            phase = 0
-        offset[name], jitter[name] = phase, spread
-    if not period[reference]:
-        offset = dict.fromkeys(names, 0)
-        notes.append(
-            f"{printable(reference)} has a single frame in the sample, so no period: tolerance "
-            f"{DEFAULT_TOLERANCE_NS // 1_000_000} ms and no estimated offsets"
-        )
-    notes += [f"{printable(name)} has no frame in the sample" for name in names if not len(stamps[name])]
-    tolerance = _tolerance(settings, period[reference], reference)
-    delays = [log - stamp - offset[name] for name in names for stamp, log in samples.get(name, ())]
+    check_settings(settings, names, known)
+    own = {name: Sample.of(samples.get(name, ())) for name in names}
+    reference = choose_reference(own, settings.reference)
+    train = Sample.of(triggers) if settings.anchor == "trigger" else own[reference]
+    notes = [f"{printable(name)} has no frame in the sample" for name in names if not len(own[name])]
+    notes += check_overlap(own, reference, settings, train)
+    step = grid_step(settings, own[reference].period_ns) if settings.anchor == "grid" else train.period_ns
+    tolerance_ns = tolerance(settings, step, reference, own[reference].period_ns)
+    clocks = compare_clocks(own, train, reference, settings, notes)
+    if not train.period_ns:
+        notes.append(_no_period(reference, settings))
+    notes += _about_drift(clocks, settings, tolerance_ns, duration_ns or train.span_ns)
+    period = {name: own[name].period_ns for name in names}
+    delays = [own[name].delays_ns + clocks.offset_ns[name] for name in names]
+    if settings.anchor == "trigger":
+        delays.append(train.delays_ns)
+    wait = round(2.5 * step) if settings.anchor == "reference" else 0
+    window_ns = wait + 2 * tolerance_ns + 100_000_000
+    slow = max((p for p in period.values() if p > step), default=0)
+    held = round(settings.hold_max_age_ms * 1e6) if settings.policy == "hold" else 0
     return SyncPlan(
         cameras=names,
+        anchor=settings.anchor,
         reference=reference,
-        tolerance_ns=tolerance,
+        step_ns=step,
+        tolerance_ns=tolerance_ns,
         period_ns=period,
-        offset_ns=offset,
-        jitter_ns=jitter,
-        first_ns={name: int(stamps[name][0]) for name in names if len(stamps[name])},
-        latency_ns=_usual_largest(delays),
-        window_ns=round(2.5 * period[reference]) + 2 * tolerance + 100_000_000,
+        offset_ns=clocks.offset_ns,
+        jitter_ns=clocks.jitter_ns,
+        drift_ppm=clocks.drift_ppm,
+        drift_sd_ppm=clocks.drift_sd_ppm,
+        corrected_ppm=clocks.corrected_ppm,
+        epoch_ns=clocks.epoch_ns,
+        first_ns={name: int(own[name].stamps_ns[0]) for name in names if len(own[name])},
+        latency_ns=Sample.usual_largest(delays),
+        window_ns=window_ns,
+        lead_in_ns=2 * window_ns + (PHASE_KEEPS + 1) * slow + held + max(map(abs, clocks.offset_ns.values())),
         notes=tuple(notes),
     )
 
 
-def _unique(stamps: Sequence[int]) -> IntArray:
-    return np.unique(np.asarray(stamps[:_STAMPS_USED], np.int64))
+def _no_period(reference: str, settings: SyncConfig) -> str:
+    one = f"topic {printable(settings.trigger_topic)} has a single message"
+    if settings.anchor != "trigger":
+        one = f"{printable(reference)} has a single frame"
+    return f"{one} in the sample, so no period: tolerance {DEFAULT_TOLERANCE_NS // 1_000_000} ms and no estimated offsets"
 
 
-def _period(stamps: IntArray) -> int:
-    gaps = np.diff(stamps)
-    return int(np.median(gaps)) if len(gaps) else 0
-
-
-def _usual_largest(delays_ns: list[int]) -> int:
-    """Largest delay, leaving out those that are more than 5 s from the median (bad stamps)."""
-    if not delays_ns:
-        return 0
-    middle = sorted(delays_ns)[len(delays_ns) // 2]
-    return max(d for d in delays_ns if abs(d - middle) <= 5_000_000_000)
-
-
-def _nearest_difference(a: IntArray, b: IntArray) -> IntArray:
-    """For each of `a`, its distance from the nearest of `b` (both sorted, not empty)."""
-    i = np.searchsorted(b, a)
-    before, after = b[np.clip(i - 1, 0, len(b) - 1)], b[np.clip(i, 0, len(b) - 1)]
-    return np.where(np.abs(a - before) <= np.abs(a - after), a - before, a - after)
-
-
-def _phase(
-    camera: IntArray, reference: IntArray, camera_period: int, reference_period: int
-) -> tuple[int, int]:
-    """Median phase of `camera` after `reference` and its robust spread, both ns.
-
-    The slower of the two is compared with the nearest frames of the faster. Differences are unwrapped about
-    their circular mean first, so a stagger near half a period does not fall apart into two halves.
-    """
-    if not len(camera) or not len(reference):
-        return 0, 0
-    if camera_period and reference_period and camera_period < 0.75 * reference_period:
-        difference, period = -_nearest_difference(reference, camera), camera_period
-    else:
-        difference, period = _nearest_difference(camera, reference), reference_period
-    if period:
-        angle = difference * (2 * math.pi / period)
-        centre = math.atan2(np.sin(angle).mean(), np.cos(angle).mean()) * period / (2 * math.pi)
-        difference = np.rint((difference - centre + period / 2) % period - period / 2 + centre).astype(
-            np.int64
-        )
-    middle = float(np.median(difference))
-    return round(middle), round(1.4826 * float(np.median(np.abs(difference - middle))))
-
-
-def _choose_reference(stamps: Mapping[str, IntArray], period: Mapping[str, int], wanted: str) -> str:
-    """The named camera, or of the fast and complete ones that with the smallest largest phase to the others."""
-    seen = [name for name in stamps if len(stamps[name])]
-    if wanted != "auto":
-        if wanted not in stamps:
-            raise SyncError(
-                f"sync.reference is {printable(wanted)!r}; the cameras are {', '.join(map(printable, stamps))}"
+def _about_drift(clocks: Clocks, settings: SyncConfig, tolerance_ns: int, duration_ns: int) -> list[str]:
+    """Lines on clocks that run apart, where that matters for this drive."""
+    notes = []
+    for name, ppm in clocks.drift_ppm.items():
+        sd = clocks.drift_sd_ppm[name]
+        moved_ns, unsure_ns = ppm * duration_ns / 1e6, sd * duration_ns / 1e6
+        who = f"{printable(name)}: its clock runs {ppm:+.1f} ppm (+-{sd:.1f}) against the others'"
+        if clocks.corrected_ppm[name]:
+            if unsure_ns > tolerance_ns / 2:
+                notes.append(
+                    f"{who}, taken off; over {duration_ns / 1e9:.0f} s that is uncertain by {unsure_ns / 1e6:.0f} ms: "
+                    "a sample over the whole drive tells better"
+                )
+        elif abs(ppm) > 3 * sd and abs(moved_ns) > tolerance_ns / 4:
+            notes.append(
+                f"{who}: {moved_ns / 1e6:.0f} ms over {duration_ns / 1e9:.0f} s of a tolerance of {tolerance_ns / 1e6:.0f} ms; "
+                "sync.drift: correct takes it off"
             )
-        if wanted not in seen:
-            raise SyncError(
-                f"sync.reference {printable(wanted)!r} has no frame in the sampled part of the log"
+        elif settings.drift == "correct" and 3 * unsure_ns > tolerance_ns / 2:
+            small = "a drift" if math.isinf(sd) else f"a drift below {3 * sd:.0f} ppm"
+            notes.append(
+                f"{printable(name)}: {small} cannot be told from this sample and is not corrected; "
+                "a sample over the whole drive tells better"
             )
-        return wanted
-    if not seen:
-        raise SyncError("no camera has a frame in the sampled part of the log: nothing to synchronise")
-    most = max(len(stamps[name]) for name in seen)
-    # One frame more or less is the sample's edge; a slower or lossy camera has clearly fewer than the most.
-    complete = [name for name in seen if len(stamps[name]) >= 0.8 * most - 1]
-
-    def cost(name: str) -> tuple[int, int, str]:
-        phases = [abs(_phase(stamps[c], stamps[name], period[c], period[name])[0]) for c in seen if c != name]
-        return round(max(phases, default=0) / 1e6), -len(stamps[name]), name
-
-    return min(complete, key=cost)
-
-
-def _tolerance(settings: SyncConfig, period_ns: int, reference: str) -> int:
-    if settings.tolerance_ms == "auto":
-        return min(round(0.45 * period_ns), DEFAULT_TOLERANCE_NS) if period_ns else DEFAULT_TOLERANCE_NS
-    tolerance = round(settings.tolerance_ms * 1e6)
-    if period_ns and 2 * tolerance >= period_ns:
-        raise SyncError(
-            f"sync.tolerance_ms is {settings.tolerance_ms:g}; it must stay below {period_ns / 2e6:.1f}, half the "
-            f"median period of the reference {printable(reference)}, or a frame could belong to two timesteps"
-        )
-    return tolerance
+    return notes
