@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -300,7 +301,7 @@ def test_a_broken_chunk_keeps_what_came_and_counts_the_rest(
     assert 25 < len(frames) < 40
     loss = lost["/a/image_raw"]
     assert len(frames) + loss.count == 40, "what the index lists is there or lost"
-    gap = [a.log_ns for a, b in zip(frames, frames[1:], strict=False) if b.log_ns - a.log_ns > 150_000_000]
+    gap = [a.log_ns for a, b in pairwise(frames) if b.log_ns - a.log_ns > 150_000_000]
     assert len(gap) == 1, "the chunks after it are read"
     assert gap[0] <= loss.start_ns < loss.stop_ns
     assert "chunk" in loss.reason
