@@ -16,10 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from perception_batch.calibration import FloatArray
+from perception_batch.fusion.extent import facing
+from perception_batch.fusion.lens import BoxRays
 from perception_batch.fusion.position import Views
 
-# Frames of one timestep are tens of milliseconds apart, and other traffic moves meanwhile: 40 ms at 10 m/s.
-_MOTION_M = 0.4
+# Frames of one timestep are tens of milliseconds apart, and other traffic moves meanwhile.
+_TRAFFIC_MPS = 10.0  # one standard deviation of what is not yet tracked
+_UNKNOWN_LATENESS_S = 0.04  # between two frames of which it is not told
+_STILL_M = 0.15  # what is left where the motion is known
+# Of what a pair lacks to a perfect match this much is forgiven where one predicted track explains both. Little: tracks
+# may be double or stray, and a wrong merge breeds a wrong track.
+_SAME_TRACK = 0.2
 _RELABEL_COST = 0.15  # of a perfect match's 1: boxes of one label are preferred partners
 _VAGUE_COST = 0.3  # a box without range is a second choice
 
@@ -35,12 +42,18 @@ class Candidates:
     label: npt.NDArray[np.int64]
     """(N,) number of the class."""
     row_as: npt.NDArray[np.int64]
-    """(N, K) row of `Views` that holds box n taken for class k; -1 where k is of another group."""
+    """(N, K) row of `Views` that holds box n taken for class k; -1 where it cannot be of class k."""
+    track: npt.NDArray[np.int64]
+    """(N,) number of the predicted track that the box follows, -1 for none."""
+    late_s: FloatArray
+    """(N,) its frame's stamp less the timestep's, seconds; NaN where unknown."""
 
 
 def associate(
     boxes: Candidates,
     views: Views,
+    rays: BoxRays,
+    length_m: FloatArray,
     overlaps: npt.NDArray[np.bool_],
     gate_sigma: float,
 ) -> list[list[int]]:
@@ -49,6 +62,8 @@ def associate(
     Args:
         boxes: the candidates.
         views: where each would be, per class.
+        rays: of the N boxes.
+        length_m: (N,) how long such a thing may be.
         overlaps: (C, C) symmetric: whether two cameras can see the same thing; False for one with itself.
         gate_sigma: Mahalanobis distance up to which two boxes may be one thing.
     """
@@ -59,30 +74,49 @@ def associate(
     first, second = np.nonzero(np.triu(may, 1))
     if not len(first):
         return list(groups.values())
-    value = np.maximum(
-        _agreement(boxes, views, first, second, boxes.label[first], gate_sigma),
-        _agreement(boxes, views, first, second, boxes.label[second], gate_sigma),
-    )
+    value = _agreement(boxes, views, first, second, boxes.label[first], gate_sigma)
+    mixed = np.flatnonzero(boxes.label[first] != boxes.label[second])
+    if len(mixed):
+        other = _agreement(boxes, views, first[mixed], second[mixed], boxes.label[second[mixed]], gate_sigma)
+        value[mixed] = np.maximum(value[mixed], other)
+    near = np.flatnonzero(value > 0)
+    if len(near):
+        first, second, value = first[near], second[near], value[near]
+        own = boxes.row_as[np.arange(n), boxes.label]
+        ours, theirs = views.near_m[own[first]], views.near_m[own[second]]
+        value *= facing(
+            rays,
+            first,
+            second,
+            (ours[:, 0], theirs[:, 0]),
+            (ours[:, 1], theirs[:, 1]),
+            np.maximum(length_m[first], length_m[second]),
+        )
+    value = _remembered(boxes.track[first], boxes.track[second], value)
     worth = np.zeros((n, n))  # 0: refused; 1: a perfect match
     worth[first, second] = worth[second, first] = value
     # Boxes whose cameras share nothing cannot contradict each other.
-    contradicts = may & (worth <= 0)
-    links = _links(boxes.camera, worth, overlaps)
+    contradicts = (may & (worth <= 0)).tolist()
+    links = _links(boxes.camera, worth)
     leader = list(range(n))
     cameras = [{camera} for camera in boxes.camera.tolist()]
     for i, j in links:
         a, b = sorted((leader[i], leader[j]))
         if a == b:
             continue
-        ours, theirs = groups[a], groups[b]
-        if cameras[a] & cameras[b] or any(contradicts[k, m] for k in ours for m in theirs):
+        if cameras[a] & cameras[b] or any(contradicts[k][m] for k in groups[a] for m in groups[b]):
             continue
-        groups[a] = sorted(ours + theirs)
-        cameras[a] |= cameras[b]
-        del groups[b]
-        for k in theirs:
+        for k in groups[b]:
             leader[k] = a
+        groups[a] = sorted(groups[a] + groups.pop(b))
+        cameras[a] |= cameras[b]
     return [groups[key] for key in sorted(groups)]
+
+
+def _remembered(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], value: FloatArray) -> FloatArray:
+    """(M,) worth of pairs in the light of the tracks that their boxes follow; what is refused stays refused."""
+    same = (first >= 0) & (first == second) & (value > 0)
+    return np.where(same, 1 - (1 - value) * (1 - _SAME_TRACK), value)
 
 
 def _agreement(
@@ -103,8 +137,12 @@ def _agreement(
     d = views.position_m[a, :2] - views.position_m[b, :2]
     own = views.own_m2[a, :2, :2] + views.own_m2[b, :2, :2]
     shared = views.shared_m[a, :, :2] - views.shared_m[b, :, :2]
-    xx = own[:, 0, 0] + (shared[:, :, 0] ** 2).sum(axis=1) + _MOTION_M**2
-    yy = own[:, 1, 1] + (shared[:, :, 1] ** 2).sum(axis=1) + _MOTION_M**2
+    followed = (boxes.track[first] >= 0) & (boxes.track[first] == boxes.track[second])
+    between = np.abs(boxes.late_s[first] - boxes.late_s[second])
+    between = np.where(np.isfinite(between), between, _UNKNOWN_LATENESS_S)
+    motion = _STILL_M**2 + np.where(followed, 0.0, _TRAFFIC_MPS * between) ** 2
+    xx = own[:, 0, 0] + (shared[:, :, 0] ** 2).sum(axis=1) + motion
+    yy = own[:, 1, 1] + (shared[:, :, 1] ** 2).sum(axis=1) + motion
     xy = own[:, 0, 1] + (shared[:, :, 0] * shared[:, :, 1]).sum(axis=1)
     determinant = np.maximum(xx * yy - xy**2, 1e-12)
     d2 = (yy * d[:, 0] ** 2 - 2 * xy * d[:, 0] * d[:, 1] + xx * d[:, 1] ** 2) / determinant
@@ -116,22 +154,17 @@ def _agreement(
     return scaled
 
 
-def _links(
-    camera: npt.NDArray[np.int64], worth: FloatArray, overlaps: npt.NDArray[np.bool_]
-) -> list[tuple[int, int]]:
+def _links(camera: npt.NDArray[np.int64], worth: FloatArray) -> list[tuple[int, int]]:
     """Pairs to join, in this order: assigned ones by falling worth, then the rest by falling worth."""
     from scipy.optimize import linear_sum_assignment
 
-    assigned = np.zeros(worth.shape, bool)
-    present = np.unique(camera)
-    members = {int(c): np.flatnonzero(camera == c) for c in present}
-    for a in members:
-        for b in members:
-            if a < b and overlaps[a, b]:
-                table = worth[np.ix_(members[a], members[b])]
-                if table.any():
-                    rows, columns = linear_sum_assignment(table, maximize=True)
-                    assigned[members[a][rows], members[b][columns]] = True
     first, second = np.nonzero(np.triu(worth, 1) > 0)
+    assigned = np.zeros(worth.shape, bool)
+    pairs = sorted(set(zip(camera[first].tolist(), camera[second].tolist(), strict=True)))
+    members = {c: np.flatnonzero(camera == c) for c in {c for pair in pairs for c in pair}}
+    for a, b in pairs:  # boxes are sorted by camera, so a < b
+        table = worth[members[a][:, None], members[b]]
+        rows, columns = linear_sum_assignment(table, maximize=True)
+        assigned[members[a][rows], members[b][columns]] = True
     order = np.lexsort((second, first, -worth[first, second], ~assigned[first, second]))
     return list(zip(first[order].tolist(), second[order].tolist(), strict=True))

@@ -1,11 +1,10 @@
-"""The fuser of this version: geometry alone, one timestep at a time."""
+"""The fuser: geometry, one timestep at a time, with the ground learnt from the drive and help from the tracks."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,36 +13,30 @@ from perception_batch.calibration import FloatArray, Rig
 from perception_batch.config import CameraConfig, FuseConfig
 from perception_batch.errors import printable
 from perception_batch.fusion.associate import Candidates, associate
-from perception_batch.fusion.ground import Ground, GroundEstimator, find_ground
-from perception_batch.fusion.lens import BoxRays, RayTable, box_rays, low_edge
+from perception_batch.fusion.cues import Cues, Sizes, read_cues
+from perception_batch.fusion.ground import Ground, GroundEstimator, cameras_under, find_ground
+from perception_batch.fusion.lens import BoxImage, BoxRays, RayTable, box_rays, low_edge
+from perception_batch.fusion.objects import Box, Group, ObjectMaker, decide
 from perception_batch.fusion.overlap import overlapping
-from perception_batch.fusion.position import Sizes, Views, locate
+from perception_batch.fusion.position import Views, locate
+from perception_batch.fusion.predicted import Followed, follow
 from perception_batch.fusion.suppress import LabelRule, inside_any, rule_for, suppress
+from perception_batch.fusion.surface import GroundUnder, SurfaceEstimator, flat_under
 from perception_batch.geometry import SE3
 from perception_batch.ontology import ObjectClass, Ontology
-from perception_batch.types import Detections, FusedObject, Fusion, Observation, SuppressedReason
+from perception_batch.types import Detections, FusedObject, Fusion, Observation, Prediction, SuppressedReason
 
 logger = logging.getLogger(__name__)
 
-_GROUND_SCORE = 0.5  # boxes that teach the ground's height are this sure
-
-
-@dataclass(frozen=True, slots=True)
-class _Box:
-    """One detection that counts."""
-
-    observation: Observation
-    score: float
-    rule: LabelRule
-    evidence: tuple[tuple[str, float], ...]
-    """Class name and score of itself and of the duplicates suppressed in its favour."""
+_GROUND_SCORE = 0.5  # boxes that teach the ground's height are this sure ...
+_GROUND_HEIGHT_PX = 20.0  # ... and this high
 
 
 class GeometricFuser:
     """Objects from bearings, ground contact, box heights and class sizes; see `open_fuser`.
 
-    Its only memory is the running estimate of the ground's height, and that only where neither the config,
-    the log nor the mount tells it.
+    Its memory is what the drive told of the ground: two small regressions and, where neither the config, the log
+    nor the mount tells the ground's height, a histogram.
     """
 
     def __init__(
@@ -65,35 +58,56 @@ class GeometricFuser:
         self._classes = detect_classes
         self._cameras = dict(cameras)
         self._plain = CameraConfig()  # for cameras that the config does not name
-        self._ground = find_ground(rig, settings)
-        self._estimator = (
+        self._mount = self._ground = find_ground(rig, settings)
+        self._histogram = (
             GroundEstimator(settings.ground_sigma_m) if self._ground.source == "unknown" else None
         )
+        self._surface = SurfaceEstimator(len(rig.cameras), settings) if settings.ground_memory_s > 0 else None
         self._rules: dict[tuple[str, int], LabelRule] = {}
         self._tables: dict[tuple[str, tuple[int, int]], RayTable | None] = {}
         self._named: set[str] = set()
-        self._ids = self._ids_of_classes()
+        self._maker = ObjectMaker(ontology, self._labels)
         self._camera_number = {name: i for i, name in enumerate(sorted(rig.cameras))}
         self._overlaps = np.zeros((len(rig.cameras),) * 2, bool)
         for a, b in overlapping(rig):
             i, j = self._camera_number[a], self._camera_number[b]
             self._overlaps[i, j] = self._overlaps[j, i] = True
+        notes = cameras_under(rig, self._ground)
+        if rig.cameras:
+            notes += [
+                f"camera {printable(name)} is not calibrated ({printable(why)}): its boxes get no position and "
+                "are not merged with those of other cameras"
+                for name, why in sorted(rig.uncalibrated.items())
+            ]
+        self._notes = tuple(notes)
+        for note in notes:
+            logger.warning("%s", note)
 
     @property
     def ground(self) -> Ground:
         """Where the ground is in the base frame, as far as known now, and how that is known."""
         return self._ground
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is odd about the rig, one line each."""
+        return self._notes
+
     def fuse(
         self,
         detections: Mapping[str, Detections],
         image_hw: Mapping[str, tuple[int, int]],
         base_now_SE3_camera: Mapping[str, SE3],
+        predictions: Sequence[Prediction] = (),
+        *,
+        stamp_ns: int | None = None,
+        frame_stamps_ns: Mapping[str, int] | None = None,
     ) -> Fusion:
         """Objects of one timestep; see `Fuser.fuse`."""
-        suppressed: dict[str, tuple[SuppressedReason, ...]] = {}
-        boxes: list[_Box] = []
-        rays: list[BoxRays] = []
+        suppressed: dict[str, list[SuppressedReason]] = {}
+        boxes: list[Box] = []
+        images: list[BoxImage] = []
+        offsets: list[float] = []
         seeing: list[int] = []  # positions in `boxes` of those with rays, in the order of `rays`
         for camera in sorted(detections):
             found = detections[camera]
@@ -104,28 +118,38 @@ class GeometricFuser:
             table = self._table(camera, image_hw[camera])
             if table is not None and camera in base_now_SE3_camera:
                 rows = [b.observation.detection for b in kept]
-                rays.append(
-                    self._rays(camera, found, rows, table, image_hw[camera], base_now_SE3_camera[camera])
+                images.append(
+                    self._image(camera, found, rows, table, image_hw[camera], base_now_SE3_camera[camera])
                 )
                 seeing.extend(range(len(boxes), len(boxes) + len(kept)))
+                late = math.nan
+                if stamp_ns is not None and frame_stamps_ns is not None:
+                    late = (frame_stamps_ns.get(camera, stamp_ns) - stamp_ns) * 1e-9
+                offsets += [late] * len(kept)
             boxes.extend(kept)
         # An unknown label has no size and no group, so no position and no partners.
         known = [k for k, i in enumerate(seeing) if boxes[i].rule.entry is not None]
         located = [seeing[k] for k in known]
         objects: list[FusedObject] = []
         if located:
-            joined = BoxRays.join(rays).take(np.array(known, np.int64))
-            objects = self._located(boxes, located, joined)
-        rest = sorted(set(range(len(boxes))) - set(located))
-        objects += [self._object([boxes[i]], None, []) for i in rest]
+            joined = box_rays(images).take(np.array(known, np.int64))
+            late_s = np.array([offsets[k] for k in known])
+            chosen = [boxes[i] for i in located]
+            objects, inside = self._located(chosen, joined, late_s, predictions, stamp_ns)
+            for observation in inside:
+                suppressed[observation.camera][observation.detection] = "ego_mask"
+        placed = set(located)
+        for i, box in enumerate(boxes):
+            if i not in placed:
+                objects.append(self._maker.alone(box))
         objects.sort(key=lambda o: (-o.score, [(v.camera, v.detection) for v in o.observations]))
         object_of = {camera: np.full(len(found), -1, np.int32) for camera, found in detections.items()}
         for number, item in enumerate(objects):
             for seen in item.observations:
                 object_of[seen.camera][seen.detection] = number
-        return Fusion(tuple(objects), object_of, {camera: suppressed[camera] for camera in detections})
+        return Fusion(tuple(objects), object_of, {camera: tuple(suppressed[camera]) for camera in detections})
 
-    def _kept(self, camera: str, found: Detections) -> tuple[list[_Box], tuple[SuppressedReason, ...]]:
+    def _kept(self, camera: str, found: Detections) -> tuple[list[Box], list[SuppressedReason]]:
         rules = [self._rule(camera, number) for number in found.class_id.tolist()]
         config = self._cameras.get(camera)
         reasons, duplicates = suppress(
@@ -133,7 +157,7 @@ class GeometricFuser:
         )
         scores = found.score.tolist()
         kept = [
-            _Box(
+            Box(
                 Observation(camera, i),
                 scores[i],
                 rules[i],
@@ -149,7 +173,7 @@ class GeometricFuser:
                     "label %s is not in the ontology: its boxes get no position and are not merged",
                     printable(box.rule.name),
                 )
-        return kept, tuple(reasons)
+        return kept, reasons
 
     def _rule(self, camera: str, number: int) -> LabelRule:
         rule = self._rules.get((camera, number))
@@ -167,15 +191,6 @@ class GeometricFuser:
             )
         return rule
 
-    def _ids_of_classes(self) -> dict[str, int]:
-        """The model's number for each ontology name: its own label of that name, else the first alias."""
-        ids: dict[str, int] = {}
-        for number in sorted(self._labels, reverse=True):
-            entry = self._ontology.find(self._labels[number])
-            ids[entry.name if entry else self._labels[number]] = number
-        ids.update({label: number for number, label in sorted(self._labels.items(), reverse=True)})
-        return ids
-
     def _table(self, camera: str, hw: tuple[int, int]) -> RayTable | None:
         """The camera's lens for images of this size; None without (usable) calibration, said once."""
         if camera not in self._rig.cameras:
@@ -192,7 +207,7 @@ class GeometricFuser:
             self._tables[camera, hw] = table
         return self._tables[camera, hw]
 
-    def _rays(
+    def _image(
         self,
         camera: str,
         found: Detections,
@@ -200,129 +215,158 @@ class GeometricFuser:
         table: RayTable,
         hw: tuple[int, int],
         base_SE3_camera: SE3,
-    ) -> BoxRays:
+    ) -> BoxImage:
         xyxy = found.xyxy[list(rows)].astype(np.float64)
         config = self._cameras.get(camera, self._plain)
         hidden = np.zeros(len(rows), bool)
         if config.mask:
             hidden = _low_edge_hidden(xyxy, base_SE3_camera, config.mask)
-        return box_rays(
+        return BoxImage(
             xyxy,
             table,
             base_SE3_camera,
-            frame_px=config.roi_px or (0, 0, hw[1], hw[0]),
-            hidden_low=hidden,
-            fisheye=self._rig.cameras[camera].intrinsics.model == "equidistant",
+            config.roi_px or (0, 0, hw[1], hw[0]),
+            hidden,
+            self._rig.cameras[camera].intrinsics.model == "equidistant",
         )
 
-    def _located(self, boxes: list[_Box], rows: list[int], rays: BoxRays) -> list[FusedObject]:
-        """Objects of the boxes (by their positions `rows` in `boxes`) whose rays are known."""
-        chosen = [boxes[i] for i in rows]
-        entries = self._classes_at_stake(chosen)
+    def _located(
+        self,
+        boxes: Sequence[Box],
+        rays: BoxRays,
+        late_s: FloatArray,
+        predictions: Sequence[Prediction],
+        stamp_ns: int | None,
+    ) -> tuple[list[FusedObject], list[Observation]]:
+        """Objects of boxes whose rays are known, and the observations of what lies inside the own vehicle."""
+        camera = np.array([self._camera_number[box.observation.camera] for box in boxes], np.int64)
+        entries, row_as, source = self._taken_for(boxes, camera)
         names = {entry.name: k for k, entry in enumerate(entries)}
-        groups = {entry.group: k for k, entry in enumerate(entries)}
-        # Every box is placed once for each class that it may turn out to be.
-        row_as = np.full((len(chosen), len(entries)), -1, np.int64)
-        source: list[int] = []
-        taken_for: list[ObjectClass] = []
-        for i, box in enumerate(chosen):
-            for k, entry in enumerate(entries):
-                if entry.group == box.rule.group:
-                    row_as[i, k] = len(source)
-                    source.append(i)
-                    taken_for.append(entry)
-        limits = np.array([self._max_range(box.observation.camera) for box in chosen])
-        index = np.array(source, np.int64)
-        own_rows = [int(row_as[i, names[box.rule.name]]) for i, box in enumerate(chosen)]
+        label = np.array([names[box.rule.name] for box in boxes], np.int64)
+        own = row_as[np.arange(len(boxes)), label]
+        limits = np.array([self._max_range(box.observation.camera) for box in boxes])
 
-        def look() -> Views:
-            return locate(rays.take(index), Sizes.of(taken_for), self._ground, self._settings, limits[index])
+        of_row = rays.take(source)
+        sizes = self._sizes(entries, row_as)
+        cues = read_cues(of_row, sizes, self._settings)
+        under = self._under(rays, camera, cues.take(own), self._sure(boxes, rays), stamp_ns)
 
-        views = look()
-        if self._estimator is not None:
-            sure = np.array(
-                [r for r, box in zip(own_rows, chosen, strict=True) if box.score >= _GROUND_SCORE], np.int64
+        followed = Followed.nothing(len(boxes))
+        if predictions:
+            ahead_s = np.where(np.isfinite(late_s), late_s, 0.0)
+            first = locate(
+                rays, sizes.take(own), cues.take(own), under, self._settings, limits, followed.yaw_rad
             )
-            self._estimator.add(views.contact_z_m[sure], views.contact_sigma_m[sure] ** -2.0)
-            self._ground = self._estimator.ground()
-            views = look()
-        candidates = Candidates(
-            np.array([self._camera_number[box.observation.camera] for box in chosen], np.int64),
-            np.array([groups[box.rule.group] for box in chosen], np.int64),
-            np.array([names[box.rule.name] for box in chosen], np.int64),
-            row_as,
-        )
-        out = []
-        for members in associate(candidates, views, self._overlaps, self._settings.gate_sigma):
-            seen = [chosen[i] for i in members]
-            k = names[_decide(seen)]
-            out.append(self._object(seen, views, [int(row_as[i, k]) for i in members]))
-        return out
+            words = [box.rule.group for box in boxes]
+            followed = follow(
+                predictions, self._ontology, words, camera, ahead_s, first, self._settings.gate_sigma
+            )
+        yaw_rad, over = followed.yaw_rad[source], under.take(source)
+        views = locate(of_row, sizes, cues, over, self._settings, limits[source], yaw_rad)
+        if predictions:
+            views.position_m[...] -= (followed.velocity_mps * ahead_s[:, None])[source]
+        candidates = Candidates(camera, self._group_numbers(boxes), label, row_as, followed.track, late_s)
+        lengths = sizes.mean[own, 0] + 2 * sizes.sd[own, 0]
+        together = associate(candidates, views, rays, lengths, self._overlaps, self._settings.gate_sigma)
+        groups: list[Group] = []
+        inside: list[Observation] = []
+        rows_of, own_rows, yaws = row_as.tolist(), own.tolist(), followed.yaw_rad.tolist()
+        for members in together:
+            seen = [boxes[i] for i in members]
+            name = decide(seen)
+            k = names[name]
+            # Two cameras that share nothing may be joined by a third whose word for it one of them never heard.
+            rows = [rows_of[i][k] if rows_of[i][k] >= 0 else own_rows[i] for i in members]
+            if self._in_own_vehicle(views, rows):
+                inside += [box.observation for box in seen]
+                continue
+            yaw = next((yaws[i] for i in members if yaws[i] == yaws[i]), math.nan)  # the first that is no NaN
+            groups.append(Group(seen, name, rows, yaw))
+        return self._maker.make(groups, views), inside
 
-    def _classes_at_stake(self, boxes: Sequence[_Box]) -> list[ObjectClass]:
-        """The classes that any box or its duplicates were called, in the ontology's order."""
+    def _taken_for(
+        self, boxes: Sequence[Box], camera: npt.NDArray[np.int64]
+    ) -> tuple[list[ObjectClass], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Every box is placed once for each class that it may turn out to be.
+
+        Returns:
+            the K classes at stake, in the ontology's order; (N, K) row of box n taken for class k, -1 where it
+            cannot be; the box of each row.
+        """
         present = {name for box in boxes for name, _ in box.evidence}
-        return [entry for name, entry in self._ontology.classes.items() if name in present]
+        entries = [entry for name, entry in self._ontology.classes.items() if name in present]
+        number = {entry.name: k for k, entry in enumerate(entries)}
+        called = np.zeros((len(self._camera_number), len(entries)), bool)  # what each camera calls anything
+        mine = np.zeros((len(boxes), len(entries)), bool)
+        words = [(i, number[name]) for i, box in enumerate(boxes) for name, _ in box.evidence]
+        at = np.array(words, np.int64).T
+        mine[at[0], at[1]] = True
+        called[camera[at[0]], at[1]] = True
+        beside = (self._overlaps.astype(np.int64) @ called.astype(np.int64)) > 0  # what its neighbours do
+        numbers: dict[str, int] = {}
+        of_class = np.array([numbers.setdefault(entry.group, len(numbers)) for entry in entries])
+        of_box = np.array([numbers[box.rule.group] for box in boxes])
+        may = (mine | beside[camera]) & (of_box[:, None] == of_class[None])
+        row_as = np.where(may, np.cumsum(may).reshape(may.shape) - 1, -1)
+        return entries, row_as, np.nonzero(may)[0]
+
+    @staticmethod
+    def _sizes(entries: list[ObjectClass], row_as: npt.NDArray[np.int64]) -> Sizes:
+        of_class = Sizes.of(entries)
+        kind = np.nonzero(row_as >= 0)[1]
+        return Sizes(of_class.mean[kind], of_class.sd[kind], of_class.on_ground[kind])
+
+    @staticmethod
+    def _group_numbers(boxes: Sequence[Box]) -> npt.NDArray[np.int64]:
+        numbers: dict[str, int] = {}
+        return np.array([numbers.setdefault(box.rule.group, len(numbers)) for box in boxes], np.int64)
+
+    def _sure(self, boxes: Sequence[Box], rays: BoxRays) -> npt.NDArray[np.bool_]:
+        """(N,) which boxes are good enough to teach where the ground is."""
+        score = np.array([box.score for box in boxes])
+        return (score >= _GROUND_SCORE) & (rays.height_px >= _GROUND_HEIGHT_PX)
+
+    def _under(
+        self,
+        rays: BoxRays,
+        camera: npt.NDArray[np.int64],
+        cues: Cues,
+        sure: npt.NDArray[np.bool_],
+        stamp_ns: int | None,
+    ) -> GroundUnder:
+        """The ground under each box, after the boxes of this timestep had their say."""
+        if self._histogram is not None:
+            run = 1 / cues.u_height[sure]
+            pitch = math.radians(self._settings.pitch_sigma_deg)
+            sigma = np.sqrt(cues.contact_var_m2[sure]) + pitch * run
+            self._histogram.add(cues.contact_z_m[sure], sigma**-2.0)
+            self._mount = self._ground = self._histogram.ground()
+        if self._surface is None or not math.isfinite(self._mount.z_m):
+            return flat_under(self._ground, len(sure), self._settings)
+        # Without a height of its own a box is asked about where the flat ground would have it.
+        drop = np.maximum(-rays.tan_low, 0.01)
+        run = np.clip((rays.origin_m[:, 2] - self._mount.z_m) / drop, 1.0, self._settings.max_range_m)
+        run = np.where(cues.has_height, 1 / np.where(cues.has_height, cues.u_height, 1.0), run)
+        toward = np.stack([np.cos(rays.azimuth_rad), np.sin(rays.azimuth_rad)], axis=1)
+        contact = rays.origin_m[:, :2] + run[:, None] * toward
+        told = np.where(sure, cues.contact_z_m, np.nan)
+        under = self._surface.look(self._mount, contact, run, camera, told, cues.contact_var_m2, stamp_ns)
+        self._ground = self._surface.ground(self._mount)
+        return under
+
+    def _in_own_vehicle(self, views: Views, rows: Sequence[int]) -> bool:
+        """Whether an object of these rows lies inside `ego_footprint_m`, as far as any of them can tell."""
+        box = self._settings.ego_footprint_m
+        if box is None:
+            return False
+        x_min, y_min, x_max, y_max = box
+        known = [row for row in rows if views.known[row]]
+        places = [views.position_m[row] for row in known] or [views.reach_m[row] for row in rows]
+        return all(x_min <= float(p[0]) <= x_max and y_min <= float(p[1]) <= y_max for p in places)
 
     def _max_range(self, camera: str) -> float:
         own = self._cameras.get(camera, self._plain).max_range_m
         return min(self._settings.max_range_m, own if own is not None else math.inf)
-
-    def _object(self, seen: Sequence[_Box], views: Views | None, rows: Sequence[int]) -> FusedObject:
-        """One object of boxes of different cameras."""
-        name = _decide(seen)
-        entry = self._ontology.classes.get(name) if seen[0].rule.entry else None
-        usable = [] if views is None else [row for row in rows if views.known[row]]
-        if views is not None and usable:
-            position, covariance = _combine(views, usable)
-        else:
-            position, covariance = np.full(3, np.nan), np.full((3, 3), np.nan)
-        miss = 1.0
-        for box in seen:
-            miss *= 1 - box.score
-        return FusedObject(
-            class_id=self._ids.get(name, -1),
-            label=name,
-            score=min(1.0, 1 - miss),
-            position_m=position,
-            covariance_m2=covariance,
-            size_lwh_m=np.array(entry.size_lwh_m) if entry else np.full(3, np.nan),
-            size_source="prior" if entry else "unknown",
-            yaw_rad=math.nan,
-            observations=tuple(sorted((b.observation for b in seen), key=lambda o: (o.camera, o.detection))),
-        )
-
-
-def _decide(seen: Sequence[_Box]) -> str:
-    """The class with the largest sum of scores, duplicates' included; ties by name."""
-    if len(seen) == 1 and len(seen[0].evidence) == 1:
-        return seen[0].rule.name
-    sums: dict[str, float] = {}
-    for box in seen:
-        for name, score in box.evidence:
-            sums[name] = sums.get(name, 0.0) + score
-    return min(sums, key=lambda name: (-sums[name], name))
-
-
-def _combine(views: Views, rows: list[int]) -> tuple[FloatArray, FloatArray]:
-    """(3,) position and (3, 3) covariance of one object from its views.
-
-    Each view is weighted by the inverse of its whole covariance; the result's covariance then carries the
-    shared errors in full, however many cameras look. Views that disagree widen it (Birge ratio).
-    """
-    if len(rows) == 1:
-        return views.position_m[rows[0]].copy(), views.total_m2[rows[0]].copy()
-    position_m, own, shared = views.position_m[rows], views.own_m2[rows], views.shared_m[rows]
-    information = np.linalg.inv(views.total_m2[rows])
-    weights = np.linalg.inv(information.sum(axis=0)) @ information
-    position: FloatArray = (weights @ position_m[:, :, None])[:, :, 0].sum(axis=0)
-    transposed = weights.transpose(0, 2, 1)
-    together = (shared @ transposed).sum(axis=0)
-    covariance = (weights @ own @ transposed).sum(axis=0) + together.T @ together
-    apart = position_m - position
-    spread = float((apart[:, None, :] @ information @ apart[:, :, None]).sum())
-    covariance *= max(1.0, spread / (3 * (len(rows) - 1)))
-    return position, 0.5 * (covariance + covariance.T)
 
 
 def _low_edge_hidden(

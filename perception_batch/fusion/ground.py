@@ -10,6 +10,7 @@ import numpy as np
 
 from perception_batch.calibration import FloatArray, Rig
 from perception_batch.config import FuseConfig
+from perception_batch.errors import printable
 
 GroundSource = Literal["config", "transform", "mount", "estimated", "unknown"]
 
@@ -18,6 +19,7 @@ GroundSource = Literal["config", "transform", "mount", "estimated", "unknown"]
 _MOUNT_HEIGHTS_M = (0.8, 4.0)
 # A base frame "on the ground by its mount" may be the axle's centre: half a wheel higher than the road.
 _MOUNT_SIGMA_M = 0.15
+_LOWEST_CAMERA_M = 0.1
 _ENOUGH_SAMPLES = 30
 _BIN_M = 0.02
 _SPAN_M = 10.0
@@ -25,14 +27,27 @@ _SPAN_M = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """The plane ``z = z_m`` of the base frame that objects stand on."""
+    """The ground that objects stand on: ``z = z_m + slope_ahead * max(x, 0) + slope_behind * min(x, 0)``."""
 
     z_m: float
-    """Height in the base frame, metres; NaN where unknown."""
+    """Height in the base frame below its origin, metres; NaN where unknown."""
     sigma_m: float
     """Standard deviation of `z_m` under the vehicle, metres; the slope adds to it with range."""
     source: GroundSource
     """``config``, ``transform`` (``base_footprint``), ``mount``, ``estimated`` (from the drive), ``unknown``."""
+    slope_ahead: float = 0.0
+    """Rise over run towards +x, against the base frame: the road climbs, or the body nods."""
+    slope_behind: float = 0.0
+    """Rise over run from -x towards the vehicle, against the base frame."""
+    slope_sigma: float = math.nan
+    """Standard deviation of the slopes, the larger one; NaN where they are not learnt from the drive."""
+    camera_pitch_rad: tuple[float, ...] = ()
+    """By camera in alphabetical order: how much lower each looks than its calibration says; empty where not learnt."""
+
+    @property
+    def pitch_rad(self) -> float:
+        """How far the vehicle's nose points above the ground's mean slope, radians (positive: the ground falls away)."""
+        return -math.atan(0.5 * (self.slope_ahead + self.slope_behind))
 
 
 def find_ground(rig: Rig, settings: FuseConfig) -> Ground:
@@ -46,6 +61,22 @@ def find_ground(rig: Rig, settings: FuseConfig) -> Ground:
     if heights and _MOUNT_HEIGHTS_M[0] <= float(np.median(heights)) <= _MOUNT_HEIGHTS_M[1]:
         return Ground(0.0, math.hypot(sigma, _MOUNT_SIGMA_M), "mount")
     return Ground(math.nan, math.nan, "unknown")
+
+
+def cameras_under(rig: Rig, ground: Ground) -> list[str]:
+    """One line for each camera whose extrinsic puts it under the ground."""
+    if not math.isfinite(ground.z_m):
+        return []
+    notes = []
+    for name in sorted(rig.cameras):
+        above = float(rig.cameras[name].base_SE3_camera.translation_m[2]) - ground.z_m
+        if above < _LOWEST_CAMERA_M:
+            notes.append(
+                f"camera {printable(name)}: its extrinsic ({printable(rig.cameras[name].source)}) puts it {above:.2f} m "
+                f"above the ground ({ground.source}, z = {ground.z_m:.2f} m in {printable(rig.base_frame)}), where no "
+                "camera can be; its ranges come from box heights alone; check base_SE3_camera or fuse.ground_z_m"
+            )
+    return notes
 
 
 class GroundEstimator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,10 @@ from perception_batch.geometry import SE3
 
 # Linear interpolation over s px errs by s² / 8f² rad at most: 0.03 px at s = 16, f = 1000 px.
 _STEP_PX = 16.0
+_UPRIGHT = 0.3  # an optical axis with less of it in the plane has no heading worth naming
+_OUTWARD = np.array(
+    [1.0, 1.0, -1.0, -1.0]
+)  # left and top edges are cut at small coordinates, the others at large
 
 
 class RayTable:
@@ -75,15 +80,14 @@ class BoxRays:
     """(N,) the high edge is the image border's."""
     cut_side: npt.NDArray[np.bool_]
     """(N, 2) which side is the image border's; columns as in `side_rad`."""
+    low_covered: FloatArray
+    """(N,) share of the low edge that lies inside one box which stands lower, hence nearer."""
+    fisheye: npt.NDArray[np.bool_]
+    """(N,) the lens is equidistant."""
 
     def take(self, rows: npt.NDArray[np.int64]) -> BoxRays:
         """The given rows, in that order."""
         return BoxRays(*(getattr(self, name)[rows] for name in self.__slots__))
-
-    @classmethod
-    def join(cls, parts: list[BoxRays]) -> BoxRays:
-        """All rows of `parts`, in order."""
-        return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in cls.__slots__))
 
 
 def low_edge(base_SE3_camera: SE3) -> int:
@@ -96,60 +100,103 @@ def low_edge(base_SE3_camera: SE3) -> int:
     return 2 if gx > 0 else 0
 
 
-def box_rays(
-    xyxy: FloatArray,
-    table: RayTable,
-    base_SE3_camera: SE3,
-    *,
-    frame_px: tuple[float, float, float, float],
-    hidden_low: npt.NDArray[np.bool_],
-    fisheye: bool,
-) -> BoxRays:
-    """Rays of the edges of (N, 4) boxes of one camera.
+@dataclass(frozen=True, slots=True)
+class BoxImage:
+    """N boxes of one camera before they become rays of the base frame."""
 
-    Args:
-        xyxy: boxes, px of the original image.
-        table: the camera's lens.
-        base_SE3_camera: its pose.
-        frame_px: left, top, right, bottom of the part of the image that was looked at.
-        hidden_low: (N,) True where the own vehicle hides the low edge.
-        fisheye: the lens is equidistant.
-    """
-    n = len(xyxy)
-    low = low_edge(base_SE3_camera)
-    high, sides = (low + 2) % 4, ((low + 1) % 4, (low + 3) % 4)
-    center = np.stack([0.5 * (xyxy[:, 0] + xyxy[:, 2]), 0.5 * (xyxy[:, 1] + xyxy[:, 3])], axis=1)
-    points = np.repeat(center[None], 5, axis=0)
-    for k, edge in enumerate((low, high, *sides), start=1):
-        points[k, :, edge % 2] = xyxy[:, edge]
-    rays = table.rays(points.reshape(-1, 2)) @ base_SE3_camera.rotation.T
-    rays = rays.reshape(5, n, 3)
+    xyxy: FloatArray
+    """(N, 4) boxes, px of the original image."""
+    table: RayTable
+    """The camera's lens."""
+    base_SE3_camera: SE3
+    """Its pose."""
+    frame_px: tuple[float, float, float, float]
+    """Left, top, right, bottom of the part of the image that was looked at."""
+    hidden_low: npt.NDArray[np.bool_]
+    """(N,) True where the own vehicle hides the low edge."""
+    fisheye: bool
+    """The lens is equidistant."""
+
+
+def box_rays(images: Sequence[BoxImage]) -> BoxRays:
+    """Rays of the edges of the boxes of one or more cameras, in their order."""
+    parts, numbers = [], []
+    for number, image in enumerate(images):
+        parts.append(_camera_part(image))
+        numbers += [number] * len(image.xyxy)
+    rays = np.concatenate([part[0] for part in parts], axis=1)
+    cuts = np.concatenate([part[1] for part in parts], axis=1)
+    extents = np.concatenate([part[2] for part in parts], axis=1)
+    of = np.array(numbers, np.int64)
+    axes = np.array([image.base_SE3_camera.rotation[:, 2] for image in images])
+    fisheye = np.array([image.fisheye for image in images])
+    flat = fisheye | (np.hypot(axes[:, 0], axes[:, 1]) < _UPRIGHT)
     run = np.maximum(np.hypot(rays[..., 0], rays[..., 1]), 1e-9)
     azimuth = np.arctan2(rays[..., 1], rays[..., 0])
-    slope = rays[..., 2] / run
-    axis = base_SE3_camera.rotation[:, 2]
-    flat = fisheye or bool(np.hypot(axis[0], axis[1]) < 0.3)
-    off_axis = np.zeros(n) if flat else _wrap(azimuth[0] - np.arctan2(axis[1], axis[0]))
-    left, top, right, bottom = frame_px
+    slope = rays[1:3, :, 2] / run[1:3]
+    toward = np.arctan2(axes[:, 1], axes[:, 0])
+    turned = _wrap(np.stack([azimuth[0] - toward[of], azimuth[3] - azimuth[0], azimuth[4] - azimuth[0]]))
+    return BoxRays(
+        origin_m=np.array([image.base_SE3_camera.translation_m for image in images])[of],
+        azimuth_rad=azimuth[0],
+        off_axis_rad=np.where(flat[of], 0.0, turned[0]),
+        tan_low=slope[0],
+        tan_high=slope[1],
+        side_rad=turned[1:].T,
+        height_px=extents[0],
+        width_px=extents[1],
+        cut_low=cuts[0],
+        cut_high=cuts[1],
+        cut_side=cuts[2:].T,
+        low_covered=_covered(np.concatenate([part[3] for part in parts], axis=1), of),
+        fisheye=fisheye[of],
+    )
+
+
+def _camera_part(image: BoxImage) -> tuple[FloatArray, npt.NDArray[np.bool_], FloatArray, FloatArray]:
+    """Of one camera: (5, N, 3) rays of centre, low, high and both sides; (4, N) which edges are cut; (2, N) extents
+    from low to high and from side to side, px; (4, N) lowest, highest
+    and the two ends across, px, growing downwards."""
+    xyxy, n = image.xyxy, len(image.xyxy)
+    low = low_edge(image.base_SE3_camera)
+    edges = (low, (low + 2) % 4, (low + 1) % 4, (low + 3) % 4)
+    points = np.empty((5, n, 2))
+    points[:] = 0.5 * (xyxy[:, :2] + xyxy[:, 2:])
+    for k, edge in enumerate(edges, start=1):
+        points[k, :, edge % 2] = xyxy[:, edge]
+    rays = (image.table.rays(points.reshape(-1, 2)) @ image.base_SE3_camera.rotation.T).reshape(5, n, 3)
+    left, top, right, bottom = image.frame_px
     # The detector works on a scaled image and seldom draws an edge on the very last pixel.
     mx, my = max(2.0, 0.004 * (right - left)), max(2.0, 0.004 * (bottom - top))
-    cut = np.stack(
-        [xyxy[:, 0] <= left + mx, xyxy[:, 1] <= top + my, xyxy[:, 2] >= right - mx, xyxy[:, 3] >= bottom - my]
+    limits = np.array([left + mx, top + my, mx - right, my - bottom])
+    cut = (xyxy * _OUTWARD <= limits).T[list(edges)]
+    cut[0] |= image.hidden_low
+    extent = (xyxy[:, 2:] - xyxy[:, :2]).T
+    return rays, cut, extent[[1, 0]] if low % 2 else extent, _upright(xyxy, low)
+
+
+def _upright(xyxy: FloatArray, low: int) -> FloatArray:
+    """(4, N) of each box lowest, highest, start and stop across, as in an upright image."""
+    sign = -1.0 if low < 2 else 1.0
+    across = 1 - low % 2
+    return np.stack(
+        [sign * xyxy[:, low], sign * xyxy[:, (low + 2) % 4], xyxy[:, across], xyxy[:, across + 2]]
     )
-    extent = (xyxy[:, 2] - xyxy[:, 0], xyxy[:, 3] - xyxy[:, 1])
-    return BoxRays(
-        origin_m=np.repeat(base_SE3_camera.translation_m[None], n, axis=0),
-        azimuth_rad=azimuth[0],
-        off_axis_rad=off_axis,
-        tan_low=slope[1],
-        tan_high=slope[2],
-        side_rad=_wrap(azimuth[3:5] - azimuth[0]).T,
-        height_px=extent[low % 2],
-        width_px=extent[1 - low % 2],
-        cut_low=cut[low] | hidden_low,
-        cut_high=cut[high],
-        cut_side=cut[list(sides)].T,
-    )
+
+
+def _covered(upright: FloatArray, camera: npt.NDArray[np.int64]) -> FloatArray:
+    """(N,) the largest share of each box's low edge that a single box of its camera covers which reaches lower."""
+    lowest, highest, start, stop = upright
+    # A box that ends a hair lower may as well stand beside it.
+    nearer = lowest[None] > (lowest + 0.02 * (lowest - highest))[:, None]
+    nearer &= highest[None] < lowest[:, None]
+    nearer &= camera[None] == camera[:, None]
+    i, j = np.nonzero(nearer)
+    both = np.minimum(stop[i], stop[j]) - np.maximum(start[i], start[j])
+    covered = np.zeros(len(lowest))
+    np.maximum.at(covered, i, both)
+    share: FloatArray = covered / np.maximum(stop - start, 1e-3)
+    return np.minimum(share, 1.0)
 
 
 def _wrap(angle_rad: FloatArray) -> FloatArray:

@@ -1,13 +1,13 @@
 """From a box to a position with covariance: two cues for the range, each with its own errors.
 
-Everything about range is reckoned in inverse range ``u = 1/ρ`` (ρ horizontal, from the camera to the near
-face): both cues are linear in what the image measures there, the ground cue's error stays finite at the
-horizon, and a box above the horizon does no harm.
+Both cues are reckoned in inverse range ``u = 1/ρ`` (see `cues`), where the ground cue's error stays finite at
+the horizon.
 
-Errors come in two kinds. What differs between cameras (pixels, each camera's pitch, the unknown heading)
-is a covariance. What all views of an object share (it is taller than its class, the road under it is
-higher) is a vector per source, one standard deviation long: the difference of two views then loses it,
-and their mean keeps it in full.
+Errors come in kinds. What differs between cameras (pixels, each camera's pitch, the unknown heading) is a
+covariance. What all views of an object share (it is taller than its class, the road under it is higher) is a
+vector per source, one standard deviation long: the difference of two views then loses it, and their mean keeps
+it in full. Over time the line is drawn elsewhere: a pitch and a heading stay, pixels do not. So every view has
+its errors twice, split by cameras for the association and split by time for the tracks.
 """
 
 from __future__ import annotations
@@ -20,37 +20,21 @@ import numpy.typing as npt
 
 from perception_batch.calibration import FloatArray
 from perception_batch.config import FuseConfig
-from perception_batch.fusion.ground import Ground
+from perception_batch.fusion.cues import Cues, Sizes
 from perception_batch.fusion.lens import BoxRays
-from perception_batch.ontology import ObjectClass
+from perception_batch.fusion.surface import GroundUnder
 
 _HEADINGS = 16  # of the unknown yaw, over half a turn
-_MAX_SLOPE = math.tan(math.radians(80))  # steeper rays say nothing useful about horizontal range
 _BELIEVED_SIGMAS = 3.0  # cues further apart than this: the ground is not where the plane says
 _MAX_RELATIVE_SIGMA = 0.7  # an inverse range less sure than this may as well be zero: no position
 _YAW_CALIBRATION_RAD = math.radians(0.3)
-_CUT_BOX_FACTOR = 2.0  # detectors draw boxes of things they see half of about this much worse
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """Size priors of N boxes, metres."""
-
-    mean: FloatArray
-    """(N, 3) length, width, height."""
-    sd: FloatArray
-    """(N, 3) standard deviations."""
-    on_ground: npt.NDArray[np.bool_]
-    """(N,) whether it stands on the ground."""
-
-    @classmethod
-    def of(cls, entries: list[ObjectClass]) -> Sizes:
-        """The priors of N classes."""
-        return cls(
-            np.array([e.size_lwh_m for e in entries], np.float64).reshape(-1, 3),
-            np.array([e.size_sd_m for e in entries], np.float64).reshape(-1, 3),
-            np.array([e.on_ground for e in entries], bool),
-        )
+_CUT_SIDE_FACTOR = 2.0  # as for heights: half-seen things are boxed about this much worse
+_CLOSE_M = 6.0  # a thing that cannot be farther away than this is well placed by a bearing
+# What touches the ground stands inside the outline: wheels behind the bumper by 0.8 to 0.9 m of a car's 4.6 m
+# (its overhangs), feet under the body.
+_INSET_LENGTH, _INSET_WIDTH = 0.17, 0.05
+_INSET_SIGMA = 0.06  # of the length: overhangs differ, and roofs begin where they like
+_HEADING_SIGMA_RAD = 0.2  # a velocity's direction against the body's, turning included
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,76 +49,80 @@ class Views:
     shared_m: FloatArray
     """(N, 2, 3) one standard deviation of what all views of the object share: its size, its ground."""
     total_m2: FloatArray
-    """(N, 3, 3) covariance of all errors of one view: own and shared."""
+    """(N, 3, 3) covariance of all errors of one view."""
+    jitter_m2: FloatArray
+    """(N, 3, 3) the part of `total_m2` that is new in every image."""
+    lasting_m: FloatArray
+    """(N, 2, 3) the rest: one standard deviation of what stays with the object (its size, heading, the way it
+    is boxed), and of what stays for a while (ground, pitch). ``total = jitter + lasting.T @ lasting``."""
     known: npt.NDArray[np.bool_]
     """(N,) whether the position is good for more than association."""
-    contact_z_m: FloatArray
-    """(N,) height of the low edge at the range that the box's height implies; NaN where that is unknown."""
-    contact_sigma_m: FloatArray
-    """(N,) standard deviation of `contact_z_m`."""
+    supports: npt.NDArray[np.bool_]
+    """(N,) whether it may help a view that knows the range: it does so itself, or it is bounded closely."""
+    near_m: FloatArray
+    """(N, 2) how near and how far the near face may plausibly be, horizontally from the camera."""
+    reach_m: FloatArray
+    """(N, 2) the farthest that the object's centre may plausibly be where `known` is False, else where it is."""
 
 
 def locate(
-    rays: BoxRays, sizes: Sizes, ground: Ground, settings: FuseConfig, max_range_m: FloatArray
+    rays: BoxRays,
+    sizes: Sizes,
+    cues: Cues,
+    under: GroundUnder,
+    settings: FuseConfig,
+    max_range_m: FloatArray,
+    yaw_rad: FloatArray,
 ) -> Views:
     """Position and errors of N boxes.
 
     Args:
         rays: of the boxes' edges.
         sizes: priors of the class that each box is taken for.
-        ground: the plane that things stand on; unknown height: only box heights are used.
+        cues: of the same boxes.
+        under: the ground under each; unknown height: only box heights are used.
         settings: section `fuse`.
         max_range_m: (N,) beyond this range a position is not believed.
+        yaw_rad: (N,) heading where it is known, else NaN.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return _locate(rays, sizes, ground, settings, max_range_m)
+        return _locate(rays, sizes, cues, under, settings, max_range_m, yaw_rad)
 
 
 def _locate(
-    rays: BoxRays, sizes: Sizes, ground: Ground, settings: FuseConfig, max_range_m: FloatArray
+    rays: BoxRays,
+    sizes: Sizes,
+    cues: Cues,
+    under: GroundUnder,
+    settings: FuseConfig,
+    max_range_m: FloatArray,
+    yaw_rad: FloatArray,
 ) -> Views:
-    length, _, height = sizes.mean.T
+    height, on_ground = sizes.mean[:, 2], sizes.on_ground
     tl, th = rays.tan_low, rays.tan_high
     rise = th - tl
-    cut: npt.NDArray[np.bool_] = np.asarray(rays.cut_side.any(axis=1))
-    pitch = math.radians(settings.pitch_sigma_deg)
-    pixels = np.hypot(settings.box_sigma_px, settings.box_sigma_fraction * rays.height_px)
-    tan_sigma = rise / np.maximum(rays.height_px, 1e-3) * pixels * np.where(cut, _CUT_BOX_FACTOR, 1.0)
-    seen = (
-        np.isfinite(rays.azimuth_rad)
-        & np.isfinite(rise)
-        & (rise > 1e-6)
-        & (np.abs(tl) < _MAX_SLOPE)
-        & (np.abs(th) < _MAX_SLOPE)
-    )
+    cut = rays.cut_side[:, 0] | rays.cut_side[:, 1]
+    has_height, u_height = cues.has_height, cues.u_height
 
-    # Seen from above, the far roof edge tops the box; from below, the far floor edge ends it: the box then
-    # spans more than the near face, by about half the length (heading unknown).
-    over = 0.5 * length * (np.maximum(-th, 0) + np.maximum(tl, 0))
-    tall = height + over
-    has_height = seen & ~rays.cut_low & ~rays.cut_high
-    u_height = np.where(has_height, rise / tall, np.nan)
-    height_own = 2 * (tan_sigma / rise) ** 2  # relative variance
-    height_shared = (sizes.sd[:, 2] / height) ** 2
-
-    camera_height = rays.origin_m[:, 2] - ground.z_m
-    has_ground = seen & ~rays.cut_low & sizes.on_ground & (camera_height > 0.1) & (tl < 0)
-    u_ground = np.where(has_ground, -tl / camera_height, np.nan)
-    tan_pitch = pitch * (1 + tl**2)
-    ground_own = (tan_sigma**2 + tan_pitch**2) / camera_height**2
-    slope_part = (settings.slope_sigma / camera_height) ** 2
-
-    def ground_shared(u: FloatArray) -> FloatArray:
-        return (u * ground.sigma_m / camera_height) ** 2 + slope_part
+    camera_height = rays.origin_m[:, 2] - under.z_m
+    drop = under.slope - tl  # how steeply the ray falls towards the ground
+    has_ground = cues.has_low & on_ground & (camera_height > 0.1) & (drop > 0)
+    u_ground = np.where(has_ground, drop / camera_height, np.nan)
+    pitch_var = (under.pitch_sigma * (1 + tl**2)) ** 2
+    tan_var = cues.tan_sigma**2
+    over_height = 1 / camera_height**2
+    slope_var = under.slope_sigma**2
 
     # Both errors are judged at one common range: judged each at its own, whichever cue says "far" would
     # look the more certain and win too often.
     u = np.where(has_height, u_height, u_ground)
     share = np.where(has_height, 1.0, 0.0)  # of the height cue in the mean
     both = has_height & has_ground
+    relative_h = cues.jitter + cues.bias + cues.size
+    fixed_g = (tan_var + pitch_var + slope_var) * over_height
     for _ in range(2):
-        var_h = u**2 * (height_own + height_shared)
-        var_g = ground_own + ground_shared(u)
+        var_h = u**2 * relative_h
+        var_g = fixed_g + (u * under.z_sigma_m) ** 2 * over_height
         mixed = var_g / (var_h + var_g)
         share = np.where(both, mixed, share)
         u = np.where(both, mixed * u_height + (1 - mixed) * u_ground, u)
@@ -144,77 +132,109 @@ def _locate(
     climbs = apart > _BELIEVED_SIGMAS**2
     share, u = np.where(climbs, 1.0, share), np.where(climbs, u_height, u)
     # Birge ratio (Phys. Rev. 40, 207, 1932): measurements that disagree say that the errors are larger.
-    scale = np.sqrt(np.clip(apart, 1.0, 4.0))
-    ground_share = np.where(share < 1, 1 - share, 0.0)
-    own_u = (share * u) ** 2 * height_own + ground_share**2 * np.where(has_ground, ground_own, 0.0)
-    own_sigma = np.sqrt(own_u) * scale / u  # relative
-    size_sigma = share * np.sqrt(height_shared) * scale
-    ground_sigma = ground_share * np.where(has_ground, np.sqrt(ground_shared(u)), 0.0) * scale / u
-    relative = np.sqrt(own_sigma**2 + size_sigma**2 + ground_sigma**2)
-    known = (has_height | has_ground) & (u > 0) & (relative < _MAX_RELATIVE_SIGMA)
+    scale2 = np.clip(apart, 1.0, 4.0)
+    share_h = (share**2) * scale2
+    share_g = np.where(has_ground & (share < 1), (1 - share) ** 2 * scale2 * over_height / u**2, 0.0)
+    tan_g = np.where(share_g > 0, share_g * tan_var, 0.0)
+    # All of these are relative variances of the range.
+    size = share_h * cues.size
+    boxes = share_h * (cues.jitter + cues.bias) + tan_g
+    lasting_box = np.minimum(share_h * cues.bias + 0.5 * tan_g, boxes)
+    pitch = np.where(share_g > 0, share_g * pitch_var, 0.0)
+    ground = np.where(share_g > 0, share_g * (slope_var + (u * under.z_sigma_m) ** 2), 0.0)
+    relative = np.sqrt(size + boxes + pitch + ground)
+    known = (has_height | has_ground) & (u > 0) & (relative < _MAX_RELATIVE_SIGMA) & ~cues.bearing_only
     near = np.where(known, 1 / u, np.nan)
 
     # Without a usable cue the box still bounds the range: what is cut is at least as tall as it shows, and
     # stands at or before the point where the cut edge meets the ground.
-    bound = np.where(rise > 1e-6, tall * (1 + 2 * np.sqrt(height_shared)) / rise, np.inf)
-    contact = np.where((tl < 0) & (camera_height > 0.1) & sizes.on_ground, camera_height / -tl, np.inf)
+    bound = np.where(rise > 1e-6, cues.tall_m * (1 + 2 * np.sqrt(cues.size)) / rise, np.inf)
+    contact = np.where((drop > 0) & (camera_height > 0.1) & on_ground, camera_height / drop, np.inf)
     bound = np.minimum(np.minimum(bound, 1.3 * contact), settings.max_range_m)
     bound = np.where(np.isfinite(bound), np.maximum(bound, 1.0), settings.max_range_m)
-    vague = ~known
-    near = np.where(vague, 0.55 * bound, near)
-    own_sigma = np.where(vague, 0.55, own_sigma)  # half the bound, either way
-    size_sigma, ground_sigma = np.where(vague, 0, size_sigma), np.where(vague, 0, ground_sigma)
+    near = np.where(known, near, 0.55 * bound)
+    boxes = np.where(known, boxes, 0.55**2)  # half the bound, either way
+    lasting_box, size, pitch, ground = (
+        np.where(known, part, 0.0) for part in (lasting_box, size, pitch, ground)
+    )
 
-    depth, depth_var, aside, aside_var = _behind_the_face(rays, sizes, near, relative, cut)
+    depth, depth_var, aside, aside_var = _behind_the_face(rays, sizes, near, relative, cut, yaw_rad)
     reach = near + depth
-    known &= reach <= max_range_m
+    believed = known & (reach <= max_range_m)
     along = np.stack([np.cos(rays.azimuth_rad), np.sin(rays.azimuth_rad)], axis=1)
     across = np.stack([-along[:, 1], along[:, 0]], axis=1)
     # A position off the ray by `aside` keeps the range to the near face.
     position = np.empty((len(near), 3))
     position[:, :2] = rays.origin_m[:, :2] + reach[:, None] * along + aside[:, None] * across
     middle = np.where(rays.cut_low | rays.cut_high, tl, 0.5 * (tl + th))
-    tilt = np.where(sizes.on_ground, tl, middle)
-    position[:, 2] = rays.origin_m[:, 2] + near * tilt + np.where(sizes.on_ground, 0.5 * height, 0.0)
+    tilt = np.where(on_ground, tl, middle)
+    position[:, 2] = rays.origin_m[:, 2] + near * tilt + np.where(on_ground, 0.5 * height, 0.0)
 
     n = len(near)
     ray3 = np.concatenate([along, tilt[:, None]], axis=1)
-    across3 = np.concatenate([across, np.zeros((n, 1))], axis=1)
-    radial = np.concatenate([along, np.zeros((n, 1))], axis=1)
-    z_var = near**2 * (tan_sigma**2 + tan_pitch**2)
-    own = (
-        ((near * own_sigma) ** 2)[:, None, None] * (ray3[:, :, None] * ray3[:, None, :])
-        + depth_var[:, None, None] * (radial[:, :, None] * radial[:, None, :])
-        + aside_var[:, None, None] * (across3[:, :, None] * across3[:, None, :])
-    )
-    own[:, 2, 2] += np.where(np.isfinite(z_var), z_var, 1.0) + 1e-6
+    ray_ray = ray3[:, :, None] * ray3[:, None, :]
+    far_far = along[:, :, None] * along[:, None, :]
+    aside_aside = aside_var[:, None, None] * (across[:, :, None] * across[:, None, :])
+    z_var = near**2 * (tan_var + pitch_var)
+    z_var = np.where(np.isfinite(z_var), z_var, 1.0) + 1e-6
+    half_tall = np.where(on_ground, 0.5 * sizes.sd[:, 2], 0.0)
+    near2 = near**2
+
+    own = (near2 * (boxes + pitch))[:, None, None] * ray_ray
+    own[:, :2, :2] += depth_var[:, None, None] * far_far + aside_aside
+    own[:, 2, 2] += z_var
     shared = np.zeros((n, 2, 3))
-    shared[:, 0] = (near * size_sigma)[:, None] * ray3
-    shared[:, 0, 2] += np.where(sizes.on_ground, 0.5 * sizes.sd[:, 2], 0.0)
-    shared[:, 1] = (near * ground_sigma)[:, None] * ray3
+    shared[:, 0] = (near * np.sqrt(size))[:, None] * ray3
+    shared[:, 0, 2] += half_tall
+    shared[:, 1] = (near * np.sqrt(ground))[:, None] * ray3
+
+    jitter = (near2 * (boxes - lasting_box))[:, None, None] * ray_ray
+    jitter[:, :2, :2] += aside_aside
+    jitter[:, 2, 2] += z_var
+    lasting = np.zeros((n, 2, 3))
+    lasting[:, 0] = np.sqrt(near2 * (size + lasting_box) + depth_var)[:, None] * ray3
+    lasting[:, 0, 2] += half_tall
+    lasting[:, 1] = (near * np.sqrt(ground + pitch))[:, None] * ray3
+
+    total = jitter + lasting.transpose(0, 2, 1) @ lasting
+    total = 0.5 * (total + total.transpose(0, 2, 1))  # without the last bit's asymmetry
     bearing = np.isfinite(position).all(axis=1) & np.isfinite(own).all(axis=(1, 2))
     position[~bearing] = np.nan
-
-    standing = has_height & sizes.on_ground & (tl < -0.03) & ~cut
-    contact_z = np.where(standing, rays.origin_m[:, 2] + tl / u_height, np.nan)
-    contact_sigma = np.abs(tl / u_height) * np.sqrt(height_own + height_shared) + pitch / u_height
-    total = own + shared.transpose(0, 2, 1) @ shared
-    total = 0.5 * (total + total.transpose(0, 2, 1))  # without the last bit's asymmetry
-    return Views(position, own, shared, total, known & bearing & seen, contact_z, contact_sigma)
+    farthest = np.where(known, reach, bound + depth)
+    reach_xy = rays.origin_m[:, :2] + farthest[:, None] * along
+    nearest = np.where(known, near * np.maximum(1 - 2.5 * relative, 0.1), 0.5)
+    return Views(
+        position,
+        own,
+        shared,
+        total,
+        jitter,
+        lasting,
+        believed & bearing & cues.seen,
+        (believed | (bound < _CLOSE_M)) & bearing & cues.seen,
+        np.stack([nearest, np.where(known, near * (1 + 2.5 * relative), bound)], axis=1),
+        reach_xy,
+    )
 
 
 def _behind_the_face(
-    rays: BoxRays, sizes: Sizes, near: FloatArray, relative: FloatArray, cut: npt.NDArray[np.bool_]
+    rays: BoxRays,
+    sizes: Sizes,
+    near: FloatArray,
+    relative: FloatArray,
+    cut: npt.NDArray[np.bool_],
+    yaw_rad: FloatArray,
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """How far the centre lies behind the near face and beside the box's middle, with variances.
 
-    The heading is unknown, but the box's width against the width that each heading would show says which
+    Where the heading is unknown, the box's width against the width that each heading would show says which
     are likely: a narrow car box is seen from behind and 4.6 m deep, a wide one from the side and 2 m deep.
     A box cut by a side of the image shows at least its width; its centre then lies beyond that side.
 
     Returns:
         (N,) depth, its variance, offset across (positive to the left), its variance; m and m².
     """
+    on_ground = sizes.on_ground.astype(np.float64)
     psi = (np.arange(_HEADINGS) + 0.5) * (np.pi / _HEADINGS)
     s, c = np.abs(np.sin(psi)), np.abs(np.cos(psi))
     length, width = sizes.mean[:, 0:1], sizes.mean[:, 1:2]
@@ -225,8 +245,9 @@ def _behind_the_face(
     axis_psi = psi + rays.off_axis_rad[:, None]
     sa, ca = np.abs(np.sin(axis_psi)), np.abs(np.cos(axis_psi))
     stretch = 1 / np.maximum(np.cos(rays.off_axis_rad), 0.5)[:, None]
-    deep = 0.5 * (length * ca + width * sa) * stretch
-    deep_var = 0.25 * (length_var * ca**2 + width_var * sa**2)
+    inset = on_ground * np.array([[_INSET_LENGTH], [_INSET_WIDTH]])
+    deep = ((0.5 - inset[0])[:, None] * length * ca + (0.5 - inset[1])[:, None] * width * sa) * stretch
+    deep_var = 0.25 * (length_var * ca**2 + width_var * sa**2) + (_INSET_SIGMA * length * ca) ** 2
 
     half = np.clip(0.5 * np.abs(rays.side_rad[:, 0] - rays.side_rad[:, 1]), 1e-4, 1.4)
     # Seen obliquely, the outer corners stand behind the near one, by up to half the depth.
@@ -236,6 +257,11 @@ def _behind_the_face(
     off = np.log(visible / broad)
     off = np.where(cut[:, None], np.maximum(off, 0), off)
     weight = np.exp(-0.5 * np.minimum(off**2 / sigma2, 50.0)) + 1e-3
+    headed = np.isfinite(yaw_rad)
+    if headed.any():
+        turned = np.sin(psi - np.where(headed, yaw_rad - rays.azimuth_rad, 0.0)[:, None])
+        told = np.exp(-0.5 * np.minimum((turned / _HEADING_SIGMA_RAD) ** 2, 50.0)) + 1e-3
+        weight = np.where(headed[:, None], weight * told, weight)
     weight /= weight.sum(axis=1, keepdims=True)
     depth = (weight * deep).sum(axis=1)
     depth_var = (weight * ((deep - depth[:, None]) ** 2 + deep_var)).sum(axis=1)
@@ -251,11 +277,11 @@ def _behind_the_face(
     radians_per_px = 2 * half / np.maximum(rays.width_px, 1e-3)
     # Each edge errs on its own, so the middle errs by 1/sqrt(2); a long thing's middle in the image is not
     # its centre either (its near half looks wider): by a fraction of depth times width over range.
-    edge = radians_per_px * np.hypot(2.0, 0.03 * rays.width_px) * np.where(cut, _CUT_BOX_FACTOR, 1.0)
+    edge = radians_per_px * np.hypot(2.0, 0.03 * rays.width_px) * np.where(cut, _CUT_SIDE_FACTOR, 1.0)
     reach = near + depth
     aside_var = (
         reach**2 * (0.5 * edge**2 + _YAW_CALIBRATION_RAD**2)
-        + (0.25 * depth * np.minimum(extent, shown) / reach) ** 2
+        + (0.38 * depth * np.minimum(extent, shown) / reach) ** 2  # two thirds of a half: see the inset
         + np.where(cut, 0.25 * extent_var + (0.25 * hidden) ** 2, 0.0)
         + np.where(sides.all(axis=1), (0.5 * extent) ** 2, 0.0)
     )

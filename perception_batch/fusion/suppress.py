@@ -32,7 +32,7 @@ class LabelRule:
     wanted: bool
     """Whether `classes` lists it."""
     min_score: float
-    """Score from which it counts as detected."""
+    """Score from which it counts as detected, as float32 stores it."""
 
 
 def rule_for(
@@ -67,7 +67,9 @@ def rule_for(
             min_score = listed[0]
             break
     # A NUL keeps the group of an unknown label apart from every group a config can name.
-    return LabelRule(entry, name, entry.group if entry else f"\0{label}", wanted, float(min_score))
+    # float32 0.25 equals 0.25, but 0.3 as float32 is a little more: compare as stored.
+    min_score = float(np.float32(min_score))
+    return LabelRule(entry, name, entry.group if entry else f"\0{label}", wanted, min_score)
 
 
 def inside_any(points_px: npt.NDArray[np.float64], polygons: Polygons) -> npt.NDArray[np.bool_]:
@@ -120,20 +122,19 @@ def suppress(
         N reasons (empty: counts), and for each kept row that has any, the rows suppressed in its favour.
     """
     n = len(detections)
-    reasons: list[SuppressedReason] = [""] * n
     scores = detections.score.tolist()
-    for i, rule in enumerate(rules):
-        # float32 0.25 equals 0.25, but 0.3 as float32 is a little more: compare as stored.
-        if scores[i] < float(np.float32(rule.min_score)):
-            reasons[i] = "low_score"
-        elif not rule.wanted:
-            reasons[i] = "class"
+    reasons: list[SuppressedReason] = [
+        "low_score" if score < rule.min_score else "" if rule.wanted else "class"
+        for score, rule in zip(scores, rules, strict=True)
+    ]
     alive = [i for i in range(n) if not reasons[i]]
-    boxes = detections.xyxy[alive].astype(np.float64)
-    for i, hidden in zip(alive, masked(boxes, mask).tolist(), strict=True):
-        if hidden:
-            reasons[i] = "ego_mask"
-    alive = sorted((i for i in alive if not reasons[i]), key=lambda i: (-scores[i], i))
+    if mask:
+        boxes = detections.xyxy[alive].astype(np.float64)
+        for i, hidden in zip(alive, masked(boxes, mask).tolist(), strict=True):
+            if hidden:
+                reasons[i] = "ego_mask"
+        alive = [i for i in alive if not reasons[i]]
+    alive.sort(key=lambda i: (-scores[i], i))
     duplicates: dict[int, list[int]] = {}
     if len(alive) < 2:
         return reasons, duplicates
@@ -144,8 +145,7 @@ def suppress(
     overlap = iou * total / (1 + iou)  # from IoU = overlap / (total - overlap)
     contained = overlap >= _CONTAINED * np.minimum(area[:, None], area[None, :])
     same = (iou >= duplicate_iou) | (contained & (iou >= 0.75 * duplicate_iou))
-    np.fill_diagonal(same, val=False)
-    rows, columns = np.nonzero(same)
+    rows, columns = np.nonzero(np.triu(same, 1))
     partners: dict[int, list[int]] = {}
     for a, b in zip(rows.tolist(), columns.tolist(), strict=True):
         partners.setdefault(a, []).append(b)
@@ -155,7 +155,7 @@ def suppress(
             continue
         for b in partners[a]:
             j = alive[b]
-            if b > a and not reasons[j] and rules[i].group == rules[j].group:
+            if not reasons[j] and rules[i].group == rules[j].group:
                 reasons[j] = "duplicate"
                 duplicates.setdefault(i, []).append(j)
     return reasons, duplicates

@@ -75,10 +75,18 @@ def ring(z: float = 1.55, ground_z_m: float = math.nan) -> Rig:
     return Rig("base_link", cameras, {}, ground_z_m)
 
 
-def surface(thing: Thing, n: int = 7) -> np.ndarray:
-    """(N, 3) points all over the six faces, corners included."""
+def surface(thing: Thing, n: int = 5) -> np.ndarray:
+    """(N, 3) points all over the six faces, corners included.
+
+    What stands on the ground does so on wheels or feet, which are inside the outline: a car's wheels stand behind
+    its bumpers by a sixth of its length.
+    """
     g = np.linspace(-0.5, 0.5, n)
     cube = np.array([(a, b, c) for a in g for b in g for c in g if 0.5 in (abs(a), abs(b), abs(c))])
+    if ONTOLOGY.classes[thing.label].on_ground:
+        feet = cube[cube[:, 2] == -0.5] * (2 / 3, 0.9, 1.0)
+        body = np.where(cube[:, 2:] == -0.5, cube * (1.0, 1.0, 0.7), cube)
+        cube = np.concatenate([feet, body])
     points = cube * thing.size_lwh_m
     c, s = math.cos(thing.yaw_rad), math.sin(thing.yaw_rad)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
