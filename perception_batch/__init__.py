@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from perception_batch.api import Run, fuse, load_config, load_run, open_log, run
+    from perception_batch.api import Run, fuse, inspect, load_config, load_run, open_log, run
 
 __version__ = "0.1.0"
-__all__ = ["Run", "__version__", "fuse", "load_config", "load_run", "open_log", "run"]
+__all__ = ["Run", "__version__", "fuse", "inspect", "load_config", "load_run", "open_log", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -30,6 +30,8 @@ class Accounts:
     """Timesteps with a camera ``missing`` or ``undecodable``."""
     detections: int = 0
     objects: int = 0
+    tracks: int = 0
+    """Tracks that have ended."""
     positioned: int = 0
     """Objects with a position."""
     status: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -93,7 +95,7 @@ class Accounts:
             "timesteps_incomplete": self.timesteps_incomplete,
             "detections": self.detections,
             "objects": self.objects,
-            "tracks": 0,
+            "tracks": self.tracks,
         }
 
     def spread(self) -> dict[str, int | None]:

@@ -1,4 +1,4 @@
-"""What Python programs call: `run`, `fuse`, `load_run`, `open_log`. The package re-exports it lazily."""
+"""What Python programs call: `run`, `inspect`, `fuse`, `load_run`, `open_log`. The package re-exports it lazily."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from perception_batch.write import Manifest, read_timesteps
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Run", "fuse", "load_config", "load_run", "open_log", "run"]
+__all__ = ["Run", "fuse", "inspect", "load_config", "load_run", "open_log", "run"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ def run(
     cameras: Sequence[str] | None = None,
     start: str | None = None,
     stop: str | None = None,
+    events: str | Path | None = None,
     rig: str | Path | None = None,
     drive: str | None = None,
     overwrite: bool = False,
@@ -117,6 +118,7 @@ def run(
         cameras: only these.
         start: first time used: seconds from the first stamp, ISO-8601 UTC, or ns, as text.
         stop: first time not used any more.
+        events: CSV file with the columns stamp (as `start`), before_s, after_s; only timesteps about these are used.
         rig: calibration file that wins over the log's.
         drive: name of the drive; default: the file's stem or the bag's folder.
         overwrite: replace what an earlier run with other settings left.
@@ -145,11 +147,43 @@ def run(
             stop,
             Path(rig) if rig is not None else None,
             overwrite,
+            events=Path(events) if events is not None else None,
         ),
         progress,
         redo,
     )
     return Run(outcome.directory, outcome.manifest)
+
+
+def inspect(
+    log: str | Path | Sequence[str | Path],
+    *,
+    config: RunConfig | None = None,
+    cameras: Sequence[str] | None = None,
+    rig: str | Path | None = None,
+    sync: bool = True,
+) -> dict[str, Any]:
+    """What a log holds and, with `sync`, how well its cameras can be grouped: as `inspect --json` prints it.
+
+    Args:
+        log: a file, a bag folder, or the split files of one drive.
+        config: settings; default: the defaults.
+        cameras: only these.
+        rig: calibration file that wins over the log's.
+        sync: read all stamps (no image is decoded) and give the figures of grouping under ``sync``.
+
+    Raises:
+        PerceptionBatchError: nothing readable, or settings that do not fit the log.
+    """
+    from perception_batch.inspection import facts_of
+
+    return facts_of(
+        _paths(log),
+        config or RunConfig(),
+        tuple(cameras) if cameras is not None else None,
+        rig_file=Path(rig) if rig is not None else None,
+        everything=sync,
+    )
 
 
 def fuse(

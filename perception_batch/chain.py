@@ -2,7 +2,7 @@
 
 ::
 
-    read -> sync -> | decode -> | detect -> | fuse -> draw -> | write
+    read -> sync -> | decode -> | detect -> | fuse -> track -> draw -> | write
                     one thread  N threads   one thread        the caller's
 
 Every bar is a bounded queue of `flow`. Without threads the same generators run in one, with the same result.
@@ -11,6 +11,7 @@ Every bar is a bounded queue of `flow`. Without threads the same generators run 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,8 +26,8 @@ from perception_batch.decode import decode_frame, pictures
 from perception_batch.detect import Detector, prepare
 from perception_batch.ego_motion import Step, steps
 from perception_batch.errors import ConfigError, DecodeError, printable
-from perception_batch.fusion import Fuser
 from perception_batch.geometry import DetectorView
+from perception_batch.objects import ObjectMaker
 from perception_batch.render import Tile
 from perception_batch.sync import Synchronizer
 from perception_batch.trajectory import Trajectory
@@ -37,7 +38,9 @@ from perception_batch.types import (
     FrameRow,
     FrameStatus,
     Image,
+    LogItem,
     TimestepResult,
+    TrackSummary,
 )
 
 if TYPE_CHECKING:
@@ -111,6 +114,8 @@ class FusedStep:
     """Frames settled with it."""
     poses: tuple[EgoPose, ...]
     """Poses read with it."""
+    tracks: tuple[TrackSummary, ...]
+    """Tracks that ended with it, or with one before it."""
     picture: Image | None
     """The mosaic; None without a video."""
 
@@ -287,46 +292,64 @@ def detected_steps(
                 boxes, sizes, pictures, broken = {}, {}, {}, {}
 
 
+@dataclass(frozen=True, slots=True)
+class _Companions:
+    """What waits with a timestep while hindsight makes up its mind."""
+
+    tiles: Mapping[str, Tile]
+    rows: tuple[FrameRow, ...]
+    poses: tuple[EgoPose, ...]
+
+
 def fused_steps(
     source: Iterable[DetectedStep],
-    fuser: Fuser,
+    objects: ObjectMaker,
     draw: Draw | None,
     profile: Profile,
 ) -> Iterator[FusedStep]:
-    """Objects of each timestep and, with `draw`, its picture."""
+    """Objects of each timestep and, with `draw`, its picture; as late as the tracker looks back."""
     fuse_stage, draw_stage = profile.stage("fuse"), profile.stage("draw")
+    waiting: deque[_Companions] = deque()
+
+    def finished(results: Iterable[TimestepResult]) -> Iterator[FusedStep]:
+        for result in results:
+            beside = waiting.popleft()
+            picture = None
+            if draw is not None:
+                with draw_stage.measure():
+                    picture = draw(beside.tiles, result)
+            yield FusedStep(result, beside.rows, beside.poses, tuple(objects.take_finished()), picture)
+
     with flow.closed(source):
         for item in source:
             frame_set = item.step.frame_set
             status: dict[str, FrameStatus] = dict(frame_set.status)
             status.update(dict.fromkeys(item.undecodable, "undecodable"))
-            with fuse_stage.measure():
-                result = TimestepResult(
-                    frame_set.index,
-                    frame_set.stamp_ns,
-                    status,
-                    {name: frame.stamp_ns for name, frame in frame_set.frames.items()},
-                    item.detections,
-                    fuser.fuse(item.detections, item.image_hw, item.step.base_now_SE3_camera),
-                    item.step.ego,
-                    item.image_hw,
-                )
             rows = [FrameRow.of_unused(frame) for frame in frame_set.unused]
             rows += [
                 FrameRow.of_used(frame, frame_set.index, item.undecodable.get(name, ""))
                 for name, frame in sorted(frame_set.frames.items())
                 if frame_set.status[name] != "held"  # counted where it was new
             ]
-            picture = None
-            if draw is not None:
-                with draw_stage.measure():
-                    picture = draw(item.tiles, result)
-            yield FusedStep(result, tuple(rows), item.step.poses, picture)
+            waiting.append(_Companions(item.tiles, tuple(rows), item.step.poses))
+            with fuse_stage.measure():
+                done = objects.push(
+                    frame_set.index,
+                    frame_set.stamp_ns,
+                    status,
+                    {name: frame.stamp_ns for name, frame in frame_set.frames.items()},
+                    item.detections,
+                    item.image_hw,
+                    item.step.base_now_SE3_camera,
+                    item.step.ego,
+                )
+            yield from finished(done)
+        yield from finished(objects.flush())
 
 
 def decodable(
     source: FrameSource, selected: Sequence[str], span_ns: tuple[int | None, int | None], config: RunConfig
-) -> Iterator[EncodedFrame | EgoPose]:
+) -> Iterator[LogItem]:
     """What the log gives, every video's packets already pictures: they must be decoded in order, used or not."""
     items = source.stream(selected, *span_ns, warm_up=True)
     return pictures(items, max_image_mpx=config.read.max_image_mpx)
@@ -342,7 +365,7 @@ def chain(
     rig: Rig,
     trajectory: Trajectory,
     detectors: Sequence[Detector],
-    fuser: Fuser,
+    objects: ObjectMaker,
     preparer: Preparer,
     draw: Draw | None,
     threads: Threads,
@@ -388,7 +411,7 @@ def chain(
         size_of=lambda item: item.size_bytes,
     )
     return threads.ahead(
-        fused_steps(found, fuser, draw, profile),
+        fused_steps(found, objects, draw, profile),
         "fuse",
         depth=4,
         limit_bytes=queue_bytes,

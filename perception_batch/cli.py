@@ -48,11 +48,16 @@ def build_parser() -> argparse.ArgumentParser:
 
     inspect = command("inspect", "Show what a log holds: cameras, calibration, transforms, losses.")
     inspect.add_argument("log", nargs="+", metavar="LOG", help="file, bag folder, split files, or a URL")
-    inspect.add_argument("--sync", action="store_true", help="also how well the cameras can be grouped")
+    inspect.add_argument(
+        "--sync", action="store_true", help="read all stamps: how well cameras can be grouped, what to set"
+    )
     inspect.add_argument(
         "--full", action="store_true", help="read all frames, not only the head and the index"
     )
     inspect.add_argument("--json", action="store_true", help="for programs")
+    inspect.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the grouping (.png, .svg, .pdf); implies --sync"
+    )
     inspect.add_argument("--write-rig", type=Path, metavar="FILE", help="write the calibration as a rig file")
     inspect.add_argument(
         "--suggest-config", type=Path, metavar="FILE", help="write a settings file that fits the log"
@@ -72,6 +77,12 @@ def build_parser() -> argparse.ArgumentParser:
     time_help = "seconds from the first camera stamp, ISO-8601 UTC, or integer ns"
     run.add_argument("--start", metavar="T", help=f"first time used: {time_help}")
     run.add_argument("--stop", metavar="T", help="first time not used any more")
+    run.add_argument(
+        "--events",
+        type=Path,
+        metavar="CSV",
+        help="only timesteps about events: a table with the columns stamp (as --start), before_s, after_s",
+    )
     run.add_argument("--no-video", action="store_true", help="no annotated.mp4")
     run.add_argument("--drive-name", default="{stem}", metavar="TEMPLATE", help='such as "{parent}_{stem}"')
     run.add_argument("--one-drive", action="store_true", help="all LOGs are one drive")
@@ -167,6 +178,7 @@ def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
                 cameras=names,
                 start=arguments.start,
                 stop=arguments.stop,
+                events=arguments.events,
                 rig_file=arguments.rig,
                 drive_name=arguments.drive_name,
                 one_drive=arguments.one_drive,
@@ -189,6 +201,7 @@ def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
             as_json=arguments.json,
             write_rig_to=arguments.write_rig,
             suggest_config_to=arguments.suggest_config,
+            plot_to=arguments.plot,
         )
     from perception_batch import replay
     from perception_batch.console import RunProgress, print_outcome

@@ -43,6 +43,8 @@ class RunRequest:
     """First time used."""
     stop: str | None = None
     """First time not used any more."""
+    events: Path | None = None
+    """A table of the stretches that are wanted; None: everything."""
     rig_file: Path | None = None
     """Calibration that wins over the log's."""
     drive_name: str = "{stem}"
@@ -123,6 +125,7 @@ def job_of(request: RunRequest, drive: Drive) -> Job:
         request.rig_file,
         request.overwrite,
         argv=request.argv,
+        events=request.events,
     )
 
 

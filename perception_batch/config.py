@@ -231,9 +231,7 @@ class FuseConfig(_Section):
 
     @field_validator("ego_footprint_m")
     @classmethod
-    def _footprint(
-        cls, value: tuple[float, float, float, float] | None
-    ) -> tuple[float, float, float, float] | None:
+    def _footprint(cls, value: Any) -> Any:
         if value is not None and not (value[0] < value[2] and value[1] < value[3]):
             raise ValueError(f"expected [x_min, y_min, x_max, y_max] in metres, got {list(value)}")
         return value
@@ -244,7 +242,9 @@ class TrackConfig(_Section):
 
     lag_s: Annotated[float, Field(ge=0, le=60)] = 1.0
     max_gap_s: Annotated[float, Field(ge=0, le=60)] = 2.0
-    confirm: Annotated[int, Field(ge=1, le=100)] = 3
+    confirm: Annotated[int, Field(ge=1, le=100)] = 4
+    confirm_score: Score = 0.5
+    confirm_weak_s: Annotated[float, Field(ge=0)] = 2.5
     gate_sigma: Annotated[float, Field(gt=0)] = 4.0
 
 

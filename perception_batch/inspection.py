@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from perception_batch.config import RunConfig
 from perception_batch.errors import EXIT_OK, ConfigError, LogError, WriteError, printable
 from perception_batch.inspection_page import print_page
+from perception_batch.inspection_sync import SyncLook, look_at_sync, sync_facts
 from perception_batch.job import Job, OpenDrive, open_drive
 from perception_batch.read import CameraSurvey, DriveLog, Stretch, Surveyor, open_log, write_rig
-from perception_batch.sync import Synchronizer, synchronize
-from perception_batch.types import EgoPose, EncodedFrame, FrameSet
+from perception_batch.sync import SyncPlan
 
 LISTED = 5
 """Gaps and frozen stretches of a camera that are listed, the longest."""
-
-_TABLE_TOLERANCES_MS = (1, 2, 5, 10, 20, 30, 50, 100)
 
 
 def inspect_log(
@@ -38,6 +34,7 @@ def inspect_log(
     as_json: bool = False,
     write_rig_to: Path | None = None,
     suggest_config_to: Path | None = None,
+    plot_to: Path | None = None,
 ) -> int:
     """The command `inspect`.
 
@@ -47,28 +44,69 @@ def inspect_log(
     Raises:
         PerceptionBatchError: nothing readable, or an option that does not fit.
     """
-    for target in (write_rig_to, suggest_config_to):
+    for target in (write_rig_to, suggest_config_to, plot_to):
         if target is not None and target.exists():
             raise WriteError(f"{printable(target)} exists; choose another name")
+    if plot_to is not None:
+        from perception_batch.inspection_plot import check_plot_name
+
+        check_plot_name(plot_to)
     job = Job("inspect", paths, Path(), config, cameras, rig_file=rig_file)
     give = _give_json if as_json else print_page
-    with open_log(paths, config.read, cameras_needed=False) as log:
-        if log.losses and not any(topic.count for topic in log.topics):
-            raise LogError(paths[0], f"nothing in it can be read: {log.losses[0].reason}")
-        facts = None if log.cameras else bare_facts(log)
+    facts = _facts_without_cameras(paths, config)
     if facts is not None:  # readable, so no error; but there is nothing to run on
         give(facts)
         return EXIT_OK
     with open_drive(job) as opened:
-        facts = log_facts(opened, config, everything=sync or full)
+        facts, look = look_at(opened, everything=sync or full or plot_to is not None)
         if write_rig_to is not None:
             if not opened.rig.cameras:
                 raise ConfigError(f"{printable(paths[0])} has no calibrated camera: there is no rig to write")
             write_rig(opened.rig, write_rig_to)
         if suggest_config_to is not None:
-            suggest_config_to.write_text(suggested_config(opened), encoding="utf-8")
+            plan = None if look is None else look.plan
+            suggest_config_to.write_text(suggested_config(opened, plan), encoding="utf-8")
+        if plot_to is not None and look is not None:
+            from perception_batch.inspection_plot import plot_sync
+
+            plot_sync(look, plot_to, title=", ".join(path.name for path in paths))
         give(facts)
     return EXIT_OK
+
+
+def facts_of(
+    paths: tuple[Path, ...],
+    config: RunConfig,
+    cameras: tuple[str, ...] | None = None,
+    *,
+    rig_file: Path | None = None,
+    everything: bool = False,
+) -> dict[str, Any]:
+    """What `inspect --json` prints; with `everything` all of the log is read, as for `--sync`.
+
+    Raises:
+        PerceptionBatchError: nothing readable, or settings that do not fit the log.
+    """
+    facts = _facts_without_cameras(paths, config)
+    if facts is not None:
+        return facts
+    with open_drive(Job("inspect", paths, Path(), config, cameras, rig_file=rig_file)) as opened:
+        return look_at(opened, everything=everything)[0]
+
+
+def look_at(opened: OpenDrive, *, everything: bool) -> tuple[dict[str, Any], SyncLook | None]:
+    """What the log tells, as plain JSON; with `everything` also what grouping all of it showed."""
+    surveyors = {name: Surveyor() for name in opened.selected}
+    look = look_at_sync(opened, surveyors) if everything else None
+    return log_facts(opened, surveyors, look), look
+
+
+def _facts_without_cameras(paths: tuple[Path, ...], config: RunConfig) -> dict[str, Any] | None:
+    """The facts of a log without cameras; None where it has some."""
+    with open_log(paths, config.read, cameras_needed=False) as log:
+        if log.losses and not any(topic.count for topic in log.topics):
+            raise LogError(paths[0], f"nothing in it can be read: {log.losses[0].reason}")
+        return None if log.cameras else bare_facts(log)
 
 
 def _give_json(facts: Mapping[str, Any]) -> None:
@@ -89,18 +127,19 @@ def bare_facts(log: DriveLog) -> dict[str, Any]:
     }
 
 
-def log_facts(opened: OpenDrive, config: RunConfig, *, everything: bool) -> dict[str, Any]:
+def log_facts(
+    opened: OpenDrive, surveyors: Mapping[str, Surveyor], look: SyncLook | None = None
+) -> dict[str, Any]:
     """What the log tells, as plain JSON.
 
-    With `everything` all of it is read and its frames are grouped; otherwise the index and the head speak, and
-    figures from the head are marked by ``sampled``.
+    Args:
+        opened: the log.
+        surveyors: by camera; fresh without `look`, else they have seen what it has.
+        look: what reading all of it showed; None: the index and the head speak, and figures from the head are
+            marked by ``sampled``.
     """
     head, log, rig = opened.head, opened.log, opened.rig
-    surveyors = {name: Surveyor() for name in opened.selected}
-    sync: dict[str, Any] | None = None
-    if everything:
-        sync = sync_facts(opened, config, surveyors)
-    else:
+    if look is None:
         for frame in log.head_frames(opened.selected):
             surveyors[frame.camera].take(frame)
     steps = log.clock_steps
@@ -110,7 +149,7 @@ def log_facts(opened: OpenDrive, config: RunConfig, *, everything: bool) -> dict
         "stop_ns": log.stop_ns,
         "first_stamp_ns": head.first_stamp_ns,
         "duration_s": (log.stop_ns - log.start_ns) / 1e9,
-        "sampled": not (everything or head.complete),
+        "sampled": not (look is not None or head.complete),
         "cameras": {
             name: _camera_facts(opened, name, surveyors[name].result() if name in surveyors else None)
             for name in log.cameras
@@ -122,8 +161,8 @@ def log_facts(opened: OpenDrive, config: RunConfig, *, everything: bool) -> dict
         "clock_steps": [asdict(step) for step in steps],
         "topics": [{"name": t.name, "type": t.type, "count": t.count} for t in log.topics],
     }
-    if sync is not None:
-        facts["sync"] = sync
+    if look is not None:
+        facts["sync"] = sync_facts(look)
     facts["losses"] = [asdict(loss) for loss in log.losses]
     return facts
 
@@ -194,103 +233,14 @@ def _stretch(stretch: Stretch, origin_ns: int) -> dict[str, Any]:
     }
 
 
-def sync_facts(
-    opened: OpenDrive, config: RunConfig, surveyors: Mapping[str, Surveyor] | None = None
-) -> dict[str, Any]:
-    """Group all frames of the log (no image is decoded) and say how well that went; `surveyors` see each."""
-    plan = opened.plan
-    stamps: dict[str, list[int]] = {name: [] for name in opened.selected}
-    spreads: list[int] = []
-    status: Counter[tuple[str, str]] = Counter()
-    reasons: Counter[str] = Counter()
-    found: Counter[str] = Counter()
-    synchronizer = Synchronizer(plan, config.sync, *opened.span_ns)
+def suggested_config(opened: OpenDrive, plan: SyncPlan | None = None) -> str:
+    """A settings file that fits the log: cameras by name with their topics, and what grouping needs.
 
-    def frames() -> Any:
-        for item in opened.log.stream(opened.selected, *opened.span_ns):
-            if isinstance(item, EncodedFrame):
-                found[item.camera] += 1
-                if surveyors is not None:
-                    surveyors[item.camera].take(item)
-                if item.stamp_ok:  # one that is not would make gaps of years
-                    stamps[item.camera].append(item.stamp_ns)
-                yield item.without_payload()  # stamps are enough
-            elif not isinstance(item, EgoPose):
-                raise TypeError(f"a log gives frames and poses, got {type(item).__name__}")
-
-    timesteps = incomplete = 0
-    for frame_set in synchronize(frames(), synchronizer):
-        timesteps += 1
-        incomplete += "missing" in frame_set.status.values()
-        status.update(frame_set.status.items())
-        reasons.update(unused.reason for unused in frame_set.unused)
-        if len(frame_set.frames) > 1:  # as in run.json
-            spreads.append(_spread_ns(frame_set))
-    reasons.update(unused.reason for unused in synchronizer.take_unused())
-    return {
-        "reference": plan.reference,
-        "tolerance_ms": plan.tolerance_ns / 1e6,
-        "timesteps": timesteps,
-        "incomplete": incomplete,
-        "spread_ms": _percentiles(spreads),
-        "unused": dict(sorted(reasons.items())),
-        "cameras": {
-            name: {
-                "frames": found[name],
-                "offset_ms": plan.offset_ns[name] / 1e6,
-                "jitter_ms": plan.jitter_ns[name] / 1e6,
-                "ok": status[name, "ok"],
-                "missing": status[name, "missing"],
-                "not_due": status[name, "not_due"],
-                "gaps": _gaps(stamps[name], plan.period_ns[name]),
-            }
-            for name in opened.selected
-        },
-        "matched_within_ms": _matched(stamps, plan.reference, plan.offset_ns),
-        "notes": list(plan.notes),
-    }
-
-
-def _spread_ns(frame_set: FrameSet) -> int:
-    stamps = [frame.stamp_ns for frame in frame_set.frames.values()]
-    return max(stamps) - min(stamps)
-
-
-def _percentiles(spreads_ns: list[int]) -> dict[str, float]:
-    if not spreads_ns:
-        return {}
-    p50, p95 = np.percentile(spreads_ns, [50, 95], method="nearest")
-    return {"p50": p50 / 1e6, "p95": p95 / 1e6, "max": max(spreads_ns) / 1e6}
-
-
-def _gaps(stamps_ns: list[int], period_ns: int) -> int:
-    """Stretches without a frame longer than one and a half periods."""
-    return (
-        int((np.diff(np.sort(np.array(stamps_ns, np.int64))) * 2 > 3 * period_ns).sum()) if period_ns else 0
-    )
-
-
-def _matched(
-    stamps: Mapping[str, list[int]], reference: str, offset_ns: Mapping[str, int]
-) -> dict[str, dict[str, float]]:
-    """By tolerance in ms: share of each camera's frames that have a reference frame that near."""
-    anchors = np.sort(np.array(stamps[reference], np.int64))
-    out: dict[str, dict[str, float]] = {}
-    for name, own in stamps.items():
-        if not own or not len(anchors):
-            continue
-        times = np.array(own, np.int64) - offset_ns[name]
-        i = np.clip(np.searchsorted(anchors, times), 1, max(1, len(anchors) - 1))
-        near = np.abs(times - anchors[np.minimum(i, len(anchors) - 1)])
-        near = np.minimum(near, np.abs(times - anchors[i - 1]))
-        for limit in _TABLE_TOLERANCES_MS:
-            out.setdefault(str(limit), {})[name] = round(float((near <= limit * 1_000_000).mean()), 4)
-    return out
-
-
-def suggested_config(opened: OpenDrive) -> str:
-    """A settings file that fits the log: cameras by name with their topics, and what grouping needs."""
-    plan = opened.plan
+    Args:
+        opened: the log.
+        plan: of all stamps; None: that of the head.
+    """
+    plan = plan or opened.plan
     data: dict[str, Any] = {
         "cameras": {name: {"topic": opened.log.cameras[name].topic} for name in opened.selected},
         "sync": {"reference": plan.reference, "tolerance_ms": round(plan.tolerance_ns / 1e6, 1)},

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from perception_batch.errors import printable
+from perception_batch.inspection_sync_page import write_sync
 
 WIDTH_OF_A_FILE = 170
 
@@ -31,7 +32,7 @@ def print_page(facts: Mapping[str, Any], console: Console | None = None) -> None
         page.details(facts)
         page.motion(facts)
         if "sync" in facts:
-            page.sync(facts["sync"])
+            write_sync(page, facts["sync"])
     page.losses(facts)
 
 
@@ -97,6 +98,8 @@ class _Page:
                 sizes = ", ".join(f"{size} ({count})" for size, count in camera["sizes_px"].items())
                 self.line(f"    sizes: {sizes}")
             for key, what in (("longest_gaps", "gap"), ("longest_frozen", "frozen")):
+                if what == "gap" and "sync" in facts:  # listed with the grouping
+                    continue
                 for stretch in camera.get(key, ()):
                     frames = (
                         f"about {stretch['count']} missing" if what == "gap" else f"{stretch['count']} equal"
@@ -141,37 +144,3 @@ class _Page:
                 when = f" from {since / 1e9:.2f} s to {until / 1e9:.2f} s"
             count = f"{loss['count']} messages" if loss["count"] else "unknown number of messages"
             self.line(f"lost: {loss['topic']}: {count}{when} ({loss['reason']})")
-
-    def sync(self, sync: Mapping[str, Any]) -> None:
-        spread = sync["spread_ms"]
-        self.line(
-            f"{sync['timesteps']} timesteps, {sync['incomplete']} incomplete; reference {sync['reference']}, "
-            f"tolerance {sync['tolerance_ms']:.0f} ms"
-            + (f"; spread median {spread['p50']:.1f} ms, largest {spread['max']:.1f} ms" if spread else "")
-        )
-        columns = ("camera", "frames", "offset", "jitter", "ok", "missing", "not due", "gaps")
-        rows = [
-            (
-                name,
-                str(camera["frames"]),
-                f"{camera['offset_ms']:+.1f} ms",
-                f"{camera['jitter_ms']:.1f} ms",
-                *(str(camera[key]) for key in ("ok", "missing", "not_due", "gaps")),
-            )
-            for name, camera in sync["cameras"].items()
-        ]
-        self.table(columns, rows)
-        limits = list(sync["matched_within_ms"])
-        shares = [
-            (name, *(_percent(sync["matched_within_ms"][limit].get(name)) for limit in limits))
-            for name in sync["cameras"]
-        ]
-        self.table(("matched within", *(f"{limit} ms" for limit in limits)), shares)
-        for reason, count in sync["unused"].items():
-            self.line(f"unused: {count} frames, {reason}")
-        for note in sync["notes"]:
-            self.line(f"note: {note}")
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.0f} %"

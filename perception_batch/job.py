@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from perception_batch.calibration import Rig
-from perception_batch.config import RunConfig
+from perception_batch.config import RunConfig, SyncConfig
 from perception_batch.errors import ConfigError, LogError, WriteError, printable
 from perception_batch.read import DriveLog, Head, open_log, rig_file_sha256
 from perception_batch.runs import Identity
-from perception_batch.sync import SyncPlan, plan_sync
+from perception_batch.sync import Synchronizer, SyncPlan, check_trigger_topic, plan_sync, read_events
 from perception_batch.time_text import parse_time
 from perception_batch.write import Manifest, read_manifest
 
@@ -45,6 +45,10 @@ class Job:
     """False: everything in one thread, with the same result."""
     argv: tuple[str, ...] = ()
     """The command, for the manifest."""
+    events: Path | None = None
+    """A table of the stretches that are wanted, see `read_events`; None: everything."""
+    ranges_ns: tuple[tuple[int, int], ...] | None = None
+    """The same as half-open ranges of stamps, sorted and disjoint; `events` goes before it."""
 
     @property
     def directory(self) -> Path:
@@ -93,6 +97,15 @@ class OpenDrive:
     rig: Rig
     plan: SyncPlan
     span_ns: tuple[int | None, int | None]
+    settings: SyncConfig
+    trigger_topic: str | None
+    """The topic that makes the timesteps of anchor ``trigger``; None with another anchor."""
+    ranges_ns: tuple[tuple[int, int], ...] | None
+    """Half-open ranges of the timesteps that are wanted; None: all."""
+
+    def synchronizer(self, plan: SyncPlan | None = None) -> Synchronizer:
+        """A fresh one for this drive, by its own plan or another."""
+        return Synchronizer(plan or self.plan, self.settings, *self.span_ns, ranges=self.ranges_ns)
 
 
 @contextmanager
@@ -104,8 +117,10 @@ def open_drive(job: Job) -> Iterator[OpenDrive]:
         ConfigError, CalibrationError, SyncError: settings that do not fit the log.
     """
     config = job.config
-    with open_log(job.paths, config.read, config.cameras) as log:
+    trigger_topic = config.sync.trigger_topic if config.sync.anchor == "trigger" else None
+    with open_log(job.paths, config.read, config.cameras, trigger_topic=trigger_topic) as log:
         selected = log.select(job.cameras)
+        check_trigger_topic(config.sync, [topic.name for topic in log.topics])
         head = log.head(selected)
         rig = log.rig(selected, job.rig_file, config.fuse.base_frame)
         samples = {name: head.cameras[name].stamps_ns for name in selected}
@@ -113,14 +128,30 @@ def open_drive(job: Job) -> Iterator[OpenDrive]:
             raise LogError(
                 job.paths[0], "no camera frame with a plausible stamp in the first seconds of the log"
             )
-        plan = plan_sync(samples, config.sync, selected)
+        if config.sync.min_distance_m is not None and log.ego_source is None:
+            raise ConfigError(
+                "sync.min_distance_m needs the vehicle's motion, which this log does not tell "
+                f"({log.ego_report.why or 'it has none'}); leave it out (sync.every and sync.rate_hz thin out by count "
+                "and by time), or name a source with read.ego or read.trajectory"
+            )
+        plan = plan_sync(
+            samples,
+            config.sync,
+            selected,
+            triggers=head.triggers_ns,
+            known=log.cameras.keys(),
+            duration_ns=max(0, log.stop_ns - log.start_ns),
+        )
         span = (
             None if job.start is None else parse_time(job.start, head.first_stamp_ns, "--start"),
             None if job.stop is None else parse_time(job.stop, head.first_stamp_ns, "--stop"),
         )
         if span[0] is not None and span[1] is not None and span[0] >= span[1]:
             raise ConfigError(f"--start {job.start} is not before --stop {job.stop}")
-        yield OpenDrive(log, selected, head, rig, plan, span)
+        ranges = job.ranges_ns
+        if job.events is not None:
+            ranges = tuple(read_events(job.events, head.first_stamp_ns))
+        yield OpenDrive(log, selected, head, rig, plan, span, config.sync, trigger_topic, ranges)
 
 
 def identity(job: Job, opened: OpenDrive, model_sha256: str) -> Identity:
@@ -135,6 +166,7 @@ def identity(job: Job, opened: OpenDrive, model_sha256: str) -> Identity:
             "cameras": list(opened.selected) if job.cameras is not None else None,
             "start": opened.span_ns[0],
             "stop": opened.span_ns[1],
+            "events": None if opened.ranges_ns is None else [list(pair) for pair in opened.ranges_ns],
             "rig": rig_hash,
             "trajectory": None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest(),
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterable
 from contextlib import suppress
@@ -15,8 +16,8 @@ from perception_batch.chain import Profile
 from perception_batch.config import RunConfig
 from perception_batch.detect import DetectorInfo
 from perception_batch.fusion import Fuser
-from perception_batch.read import DriveLog, Head
-from perception_batch.sync import SyncPlan
+from perception_batch.job import OpenDrive
+from perception_batch.read import DriveLog
 
 
 def rig_with_masks(rig: Rig, config: RunConfig) -> dict[str, Any]:
@@ -27,14 +28,16 @@ def rig_with_masks(rig: Rig, config: RunConfig) -> dict[str, Any]:
     return out
 
 
-def sync_section(
-    plan: SyncPlan, head: Head, log: DriveLog, accounts: Accounts, config: RunConfig
-) -> dict[str, Any]:
+def sync_section(opened: OpenDrive, accounts: Accounts, late_triggers: int) -> dict[str, Any]:
     """``sync`` of ``run.json``."""
+    plan, head, log = opened.plan, opened.head, opened.log
+    triggered = {"trigger_topic": opened.trigger_topic, "late_triggers": late_triggers}
     return {
-        "anchor": config.sync.anchor,
+        "anchor": plan.anchor,
+        "policy": opened.settings.model_dump(mode="json")["policy"],
         "reference": plan.reference,
         "tolerance_ns": plan.tolerance_ns,
+        **(triggered if opened.trigger_topic is not None else {}),
         "spread_ns": accounts.spread(),
         "clock_steps": [
             {"camera": step.camera, "log_ns": step.log_ns, "step_ns": step.step_ns}
@@ -47,11 +50,19 @@ def sync_section(
                 "period_ns": plan.period_ns[name],
                 "estimated_offset_ns": plan.offset_ns[name],
                 "jitter_ns": plan.jitter_ns[name],
+                "drift_ppm": round(plan.drift_ppm[name], 3),
+                "drift_sd_ppm": _finite(plan.drift_sd_ppm[name]),
+                "corrected_ppm": round(plan.corrected_ppm[name], 3),
                 "coverage": accounts.coverage(name),
             }
             for name in plan.cameras
         },
     }
+
+
+def _finite(value: float) -> float | None:
+    """For JSON, which has no infinity: null where the sample is too short to tell."""
+    return round(value, 3) if math.isfinite(value) else None
 
 
 def calibration_section(rig: Rig, fuser: Fuser) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from perception_batch.errors import (
     WriteError,
     printable,
 )
-from perception_batch.fusion import Fuser, open_fuser
+from perception_batch.fusion import open_fuser
 from perception_batch.job import (
     Job,
     OpenDrive,
@@ -48,11 +48,13 @@ from perception_batch.manifest_sections import (
     timing_section,
     versions,
 )
+from perception_batch.objects import ObjectMaker
 from perception_batch.read import Head
 from perception_batch.render import USUAL_ASPECT, Mosaic, make_layout, view_aspect
 from perception_batch.runs import Difference, Identity, difference
 from perception_batch.signals import held
 from perception_batch.sync import Synchronizer, SyncPlan
+from perception_batch.track import open_tracker
 from perception_batch.trajectory import Trajectory
 from perception_batch.types import EgoPose, FrameRow
 from perception_batch.write import (
@@ -62,11 +64,11 @@ from perception_batch.write import (
     JsonLinesWriter,
     Manifest,
     ResultTableWriter,
+    TracksWriter,
     VideoWriter,
     Writer,
     WriterGroup,
     write_manifest,
-    write_no_tracks,
     write_rig,
 )
 
@@ -145,16 +147,18 @@ class _Run:
     accounts: Accounts = field(init=False)
     input_hw: set[tuple[int, int]] = field(default_factory=set)
     startup_s: float = 0.0
-    fuser: Fuser = field(init=False)
+    objects: ObjectMaker = field(init=False)
     preparer: Preparer = field(init=False)
     trajectory: Trajectory = field(init=False)
+    synchronizer: Synchronizer = field(init=False)
 
     def execute(self, progress: Progress) -> Outcome:
         """Run the chain and write everything."""
         job, opened = self.job, self.opened
         self.accounts = Accounts.of(opened.selected)
-        self.fuser = make_fuser(job.config, opened.rig, self.detector.info.labels)
+        self.objects = make_objects(job.config, opened.rig, self.detector.info.labels)
         self.trajectory = Trajectory(job.config.read.max_pose_gap_s)
+        self.synchronizer = opened.synchronizer()
         self.preparer = Preparer(job.config, self.detector.view, self.profile)
         for name, camera in opened.head.cameras.items():
             if (
@@ -200,9 +204,7 @@ class _Run:
             else None
         )
         write_rig(job.directory, rig_with_masks(opened.rig, config))
-        write_no_tracks(job.directory)
         tail: list[EgoPose] = []
-        synchronizer = Synchronizer(opened.plan, config.sync, *opened.span_ns)
         copies = self.detector.info.copies if job.threads else 1
         detectors = [self.detector, *(self.detector.copy() for _ in range(copies - 1))]
         source = chain(
@@ -210,11 +212,11 @@ class _Run:
             opened.selected,
             opened.span_ns,
             config=config,
-            synchronizer=synchronizer,
+            synchronizer=self.synchronizer,
             rig=opened.rig,
             trajectory=self.trajectory,
             detectors=detectors,
-            fuser=self.fuser,
+            objects=self.objects,
             draw=None if mosaic is None else mosaic.draw,
             preparer=self.preparer,
             threads=Threads(job.threads, decode_workers(config), self.profile),
@@ -228,6 +230,7 @@ class _Run:
                 stack.callback(detector.close)
             frames = stack.enter_context(FramesWriter(job.directory, facts))
             ego = stack.enter_context(EgoWriter(job.directory, facts))
+            tracks = stack.enter_context(TracksWriter(job.directory, facts))
             results = stack.enter_context(WriterGroup(result_writers(job.directory, facts, config)))
             video = None
             if mosaic is not None:
@@ -241,12 +244,13 @@ class _Run:
                         results.write(item.result)
                         frames.write(item.rows)
                         ego.write(item.poses)
+                        tracks.write(item.tracks)
                         self.count(item)
                     if video is not None and item.picture is not None:
                         with encode_stage.measure():
                             video.write(item.result.stamp_ns, item.picture)
                 progress.advance(len(item.result.frame_stamps_ns))
-            rest = [FrameRow.of_unused(frame) for frame in synchronizer.take_unused()]
+            rest = [FrameRow.of_unused(frame) for frame in self.synchronizer.take_unused()]
             frames.write(rest)
             self.accounts.add_rows(rest)
             ego.write(tail)
@@ -255,6 +259,7 @@ class _Run:
         """Add one timestep to the accounts."""
         self.accounts.add_rows(item.rows)
         self.accounts.add_result(item.result)
+        self.accounts.tracks += len(item.tracks)
         for name, image_hw in item.result.image_hw.items():
             self.input_hw.add(self.preparer.view(name, image_hw).input_hw)
 
@@ -342,8 +347,8 @@ class _Run:
             exit_status=exit_status,
             batch_size=info.batch_size,
             counts=self.accounts.counts(),
-            sync=sync_section(opened.plan, opened.head, opened.log, self.accounts, job.config),
-            calibration=calibration_section(opened.rig, self.fuser),
+            sync=sync_section(opened, self.accounts, self.synchronizer.late_triggers),
+            calibration=calibration_section(opened.rig, self.objects.fuser),
             ego={
                 **opened.log.ego_report.to_dict(),
                 "poses_refused": opened.log.ego_dropped + self.trajectory.refused,
@@ -364,17 +369,19 @@ def patience_ns(plan: SyncPlan, config: RunConfig) -> int:
     return plan.latency_ns + round(config.read.max_pose_gap_s * 1e9) + 200_000_000
 
 
-def make_fuser(config: RunConfig, rig: Rig, labels: Mapping[int, str]) -> Fuser:
-    """The fuser of a drive, from its first timestep."""
-    return open_fuser(
+def make_objects(config: RunConfig, rig: Rig, labels: Mapping[int, str]) -> ObjectMaker:
+    """What makes the objects of a drive, from its first timestep."""
+    ontology = config.build_ontology()
+    fuser = open_fuser(
         rig,
-        config.build_ontology(),
+        ontology,
         labels,
         config.fuse,
         detect_score=config.detect.score,
         detect_classes=config.detect.classes,
         cameras=config.cameras_by_name(),
     )
+    return ObjectMaker(fuser, open_tracker(rig, ontology, config.track))
 
 
 def result_writers(

@@ -7,6 +7,7 @@ and the settings; so what is made here equals, to the byte, what a whole run wit
 from __future__ import annotations
 
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,28 +20,28 @@ from perception_batch.chain import Preparer, Profile, Threads, decodable, detect
 from perception_batch.config import RunConfig, override_config, parse_config
 from perception_batch.ego_motion import moved_cameras, steps
 from perception_batch.errors import EXIT_OK, CalibrationError, ConfigError, LogError, WriteError, printable
-from perception_batch.fusion import Fuser
 from perception_batch.geometry import SE3, DetectorView
 from perception_batch.job import Job, OpenDrive, Outcome, Progress, open_drive
 from perception_batch.manifest_sections import calibration_section, rig_with_masks
+from perception_batch.objects import ObjectMaker
 from perception_batch.pipeline import (
     VIDEO_NAME,
     decode_workers,
-    make_fuser,
     make_mosaic,
+    make_objects,
     patience_ns,
     result_writers,
 )
 from perception_batch.read import log_path, read_rig_file
 from perception_batch.runs import Difference, stage_of_keys
 from perception_batch.signals import held
-from perception_batch.sync import Synchronizer
 from perception_batch.trajectory import Trajectory
 from perception_batch.types import Detections, EgoPose, TimestepResult
 from perception_batch.write import (
     DriveFacts,
     Manifest,
     StoredTimestep,
+    TracksWriter,
     VideoWriter,
     WriterGroup,
     read_ego,
@@ -48,7 +49,6 @@ from perception_batch.write import (
     read_rig,
     read_stored_timesteps,
     write_manifest,
-    write_no_tracks,
     write_rig,
 )
 
@@ -167,6 +167,7 @@ def _job_of(directory: Path, manifest: Manifest, config: RunConfig, log_root: Pa
         raise LogError(directory / "run.json", "names no log")
     cameras = manifest.selection.get("cameras")
     start, stop = manifest.selection.get("start"), manifest.selection.get("stop")
+    events = manifest.selection.get("events")
     return Job(
         manifest.drive,
         tuple(paths),
@@ -175,6 +176,7 @@ def _job_of(directory: Path, manifest: Manifest, config: RunConfig, log_root: Pa
         tuple(cameras) if cameras is not None else None,
         str(start) if start is not None else None,
         str(stop) if stop is not None else None,
+        ranges_ns=None if events is None else tuple((int(a), int(b)) for a, b in events),
     )
 
 
@@ -233,15 +235,16 @@ def stored_results(
     directory: Path, manifest: Manifest, config: RunConfig, rig: Rig
 ) -> Iterator[tuple[StoredTimestep, TimestepResult]]:
     """Every stored timestep and its fusion, in order."""
-    yield from _fused(directory, config, rig, make_fuser(config, rig, facts_of(manifest, rig).labels))
+    yield from _fused(directory, config, rig, make_objects(config, rig, facts_of(manifest, rig).labels))
 
 
 def _fused(
-    directory: Path, config: RunConfig, rig: Rig, fuser: Fuser
+    directory: Path, config: RunConfig, rig: Rig, objects: ObjectMaker
 ) -> Iterator[tuple[StoredTimestep, TimestepResult]]:
     trajectory = Trajectory(config.read.max_pose_gap_s)
     poses: Iterator[EgoPose] = read_ego(directory)
     more = True
+    waiting: deque[StoredTimestep] = deque()
     for step in read_stored_timesteps(directory):
         needed = max([step.stamp_ns, *step.frame_stamps_ns.values()])
         while more and (trajectory.newest_ns is None or trajectory.newest_ns < needed):
@@ -252,19 +255,19 @@ def _fused(
         moved = moved_cameras(rig, trajectory, step.stamp_ns, step.frame_stamps_ns)
         ego = trajectory.pose_at(step.stamp_ns)
         trajectory.forget_before(step.stamp_ns - 2_000_000_000)
-        yield (
-            step,
-            TimestepResult(
-                step.index,
-                step.stamp_ns,
-                step.status,
-                step.frame_stamps_ns,
-                step.detections,
-                fuser.fuse(step.detections, step.image_hw, moved),
-                ego,
-                step.image_hw,
-            ),
+        waiting.append(step)
+        done = objects.push(
+            step.index,
+            step.stamp_ns,
+            step.status,
+            step.frame_stamps_ns,
+            step.detections,
+            step.image_hw,
+            moved,
+            ego,
         )
+        yield from ((waiting.popleft(), result) for result in done)
+    yield from ((waiting.popleft(), result) for result in objects.flush())
 
 
 def fuse_stored(directory: Path, manifest: Manifest, config: RunConfig, rig: Rig) -> Manifest:
@@ -274,18 +277,23 @@ def fuse_stored(directory: Path, manifest: Manifest, config: RunConfig, rig: Rig
         WriteError: the disk is full or refuses; the run is as it was.
     """
     facts = facts_of(manifest, rig)
-    fuser = make_fuser(config, rig, facts.labels)
+    objects = make_objects(config, rig, facts.labels)
     accounts = Accounts.of(())
     new = directory / ".fusing"  # a failure must leave the run as it was
     shutil.rmtree(new, ignore_errors=True)
     try:
         new.mkdir()
-        with WriterGroup(result_writers(new, facts, config, detection=False)) as group:
-            for _, result in _fused(directory, config, rig, fuser):
+        with (
+            TracksWriter(new, facts) as tracks,
+            WriterGroup(result_writers(new, facts, config, detection=False)) as group,
+        ):
+            for _, result in _fused(directory, config, rig, objects):
+                ended = objects.take_finished()
                 with held():
                     group.write(result)
+                    tracks.write(ended)
                 accounts.add_result(result)
-        write_no_tracks(new)
+                accounts.tracks += len(ended)
         write_rig(new, rig_with_masks(rig, config))
         with held():
             unfinished = replace(manifest, status="unfinished", finished_utc=None, exit_status=None)
@@ -301,8 +309,8 @@ def fuse_stored(directory: Path, manifest: Manifest, config: RunConfig, rig: Rig
     return replace(
         manifest,
         config=config.model_dump(mode="json"),
-        counts={**manifest.counts, "objects": accounts.objects},
-        calibration=calibration_section(rig, fuser),
+        counts={**manifest.counts, "objects": accounts.objects, "tracks": accounts.tracks},
+        calibration=calibration_section(rig, objects.fuser),
     )
 
 
@@ -341,7 +349,7 @@ def render_stored(
     read = threads.ahead(
         steps(
             decodable(opened.log, opened.selected, opened.span_ns, config),
-            Synchronizer(opened.plan, config.sync, *opened.span_ns),
+            opened.synchronizer(),
             rig,
             Trajectory(config.read.max_pose_gap_s),
             patience_ns=patience_ns(opened.plan, config),

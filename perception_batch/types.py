@@ -377,6 +377,10 @@ class EgoPose:
         object.__setattr__(self, "odom_SE3_base", self.odom_SE3_base.storable())
 
 
+LogItem: TypeAlias = EncodedFrame | EgoPose | Trigger
+"""What a log gives as it is read, in log order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loss:
     """Messages of a log that are known to exist, or to have existed, and could not be read."""

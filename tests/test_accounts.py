@@ -83,7 +83,7 @@ def test_timesteps_detections_and_objects() -> None:
     total.add_result(result(1, {"left": "ok", "right": "missing"}, {"left": 10}, (thing(np.nan),)))
     total.add_result(result(2, {"left": "ok", "right": "not_due"}, {"left": 20}))
     total.add_result(result(3, {"left": "undecodable", "right": "ok"}, {"left": 30, "right": 37}))
-    total.add_result(result(4, {"left": "ok", "right": "held"}, {"left": 40, "right": 39}))
+    total.add_result(result(4, {"left": "ok", "right": "held"}, {"left": 40, "right": 4}))
     counts = total.counts()
     assert counts["timesteps"] == 5
     assert counts["timesteps_incomplete"] == 2

@@ -16,7 +16,7 @@ from perception_batch.ego_motion import Step, moved_cameras, steps
 from perception_batch.geometry import SE3
 from perception_batch.sync import Synchronizer, plan_sync
 from perception_batch.trajectory import Trajectory
-from perception_batch.types import EgoPose, EncodedFrame, FrameSet, StillPayload
+from perception_batch.types import EgoPose, EncodedFrame, FrameSet, StillPayload, Trigger, UnusedFrame
 
 MS = 1_000_000
 T0 = 1_700_000_000_123_456_789
@@ -270,3 +270,90 @@ def test_stored_poses_give_the_same_steps_again(
         assert (ego is None) == (step.ego is None)
         if ego is not None and step.ego is not None:
             assert ego.odom_SE3_base.translation_m.tobytes() == step.ego.odom_SE3_base.translation_m.tobytes()
+
+
+# ---------------------------------------------------------------------- only where the vehicle moves
+
+
+def travelled(
+    items: Iterable[EncodedFrame | EgoPose | Trigger], min_distance_m: float, config: SyncConfig | None = None
+) -> tuple[list[Step], list[UnusedFrame]]:
+    """Steps with `min_distance_m`, and all records of unused frames."""
+    config = config or SyncConfig()
+    listed = list(items)
+    frames = [item for item in listed if isinstance(item, EncodedFrame)]
+    samples = {n: [(f.stamp_ns, f.log_ns) for f in frames if f.camera == n] for n in ("a", "b")}
+    triggers = [(t.stamp_ns, t.log_ns) for t in listed if isinstance(t, Trigger)]
+    synchronizer = Synchronizer(plan_sync(samples, config, triggers=triggers), config)
+    out = list(
+        steps(
+            iter(listed),
+            synchronizer,
+            RIG,
+            Trajectory(0.5),
+            patience_ns=500 * MS,
+            limit_bytes=10**9,
+            tail=[],
+            min_distance_m=min_distance_m,
+        )
+    )
+    unused = [u for step in out for u in step.frame_set.unused] + list(synchronizer.take_unused())
+    return out, unused
+
+
+def halting(speed: float = 10.0) -> list[EncodedFrame | EgoPose | Trigger]:
+    """Ten seconds at 10 Hz; the vehicle stands from 3 s to 6 s."""
+    items: list[EncodedFrame | EgoPose | Trigger] = []
+    for i in range(100):
+        items += [frame("a", i * 100.0), frame("b", i * 100.0 + 3)]
+        if i == 0:
+            items.append(Trigger(T0, T0))
+        else:
+            items.append(Trigger(T0 + i * 100 * MS, T0 + i * 100 * MS))
+    for i in range(0, 10_000, 20):
+        moved_ms = min(i, 3000) + max(0, i - 6000)
+        at = SE3.from_quaternion([0, 0, 0, 1], [speed * moved_ms / 1e3, 0, 0])
+        items.append(EgoPose(T0 + i * MS, "odom", at, np.full(3, np.nan), "tf"))
+    return sorted(items, key=lambda item: item.stamp_ns)
+
+
+@pytest.mark.parametrize("anchor", ["reference", "trigger"])
+def test_timesteps_are_used_where_the_vehicle_has_moved_on(anchor: Any) -> None:
+    items = halting()
+    config = SyncConfig(anchor=anchor, trigger_topic="/t", reference="a")
+    out, unused = travelled(items, 1.95, config)
+    at = [(step.frame_set.stamp_ns - T0) // (100 * MS) for step in out]
+    assert at == [*range(0, 31, 2), *range(62, 99, 2), 99][: len(at)]
+    assert {31 <= x < 62 for x in at} == {False}
+    assert [step.frame_set.index for step in out] == list(range(len(out)))
+    frames = [item for item in items if isinstance(item, EncodedFrame)]
+    used = [f for step in out for f in step.frame_set.frames.values()]
+    assert len(used) + len(unused) == len(frames)
+    assert {u.reason for u in unused} == {"resampled"}
+    poses = sum(isinstance(item, EgoPose) for item in items)
+    assert sum(len(step.poses) for step in out) <= poses
+
+
+def test_without_poses_every_timestep_is_used() -> None:
+    items = [item for item in halting() if not isinstance(item, EgoPose)]
+    out, unused = travelled(items, 5.0)
+    assert len(out) == 100
+    assert not unused
+
+
+def test_a_frame_of_a_timestep_that_was_passed_over_is_not_held() -> None:
+    items = [
+        item
+        for item in halting()
+        if not (
+            isinstance(item, EncodedFrame)
+            and item.camera == "b"
+            and item.stamp_ns in {T0 + (i * 100 + 3) * MS for i in (4, 9)}
+        )
+    ]
+    out, unused = travelled(items, 1.95, SyncConfig(policy="hold", reference="a"))
+    status = {(s.frame_set.stamp_ns - T0) // (100 * MS): s.frame_set.status["b"] for s in out}
+    assert status[4] == "missing"
+    frames = [item for item in items if isinstance(item, EncodedFrame)]
+    used = [f for s in out for n, f in s.frame_set.frames.items() if s.frame_set.status[n] != "held"]
+    assert len(used) + len(unused) == len(frames)

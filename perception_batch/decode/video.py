@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from perception_batch.decode.h264_frame_numbers import FrameNumbers
 from perception_batch.decode.start_codes import is_overwritten
 from perception_batch.errors import printable
-from perception_batch.types import BrokenPayload, EgoPose, EncodedFrame, PicturePayload, VideoPayload
+from perception_batch.types import BrokenPayload, EncodedFrame, LogItem, PicturePayload, VideoPayload
 
 if TYPE_CHECKING:
     import av
@@ -47,7 +47,7 @@ _AFTER_DAMAGE = "its reference pictures are lost; decoding begins again at the n
 class _Slot:
     """An item on its way through; a video frame waits here for its picture."""
 
-    item: EncodedFrame | EgoPose
+    item: LogItem
     stream: _Stream | None = None
     number: int = -1
     """Position among the packets of its camera."""
@@ -65,9 +65,7 @@ class _Slot:
     """Shown before the key frame at which decoding began: it may need pictures from before."""
 
 
-def pictures(
-    items: Iterator[EncodedFrame | EgoPose], *, max_image_mpx: float, threads: int = 0
-) -> Iterator[EncodedFrame | EgoPose]:
+def pictures(items: Iterator[LogItem], *, max_image_mpx: float, threads: int = 0) -> Iterator[LogItem]:
     """The same items in the same order, every video packet replaced by its picture.
 
     A frame's payload is then a `PicturePayload`, or a `BrokenPayload` (``broken_video``, ``too_large``,
@@ -77,7 +75,7 @@ def pictures(
     frames of the others wait (100 where they are more than 256 MB); it then begins again at a key frame.
 
     Args:
-        items: frames and poses in log order; packets of one camera in decoding order.
+        items: frames, poses and triggers in log order; packets of one camera in decoding order.
         max_image_mpx: largest picture that is decoded, millions of pixels.
         threads: threads a camera that FFmpeg may use; 0: one a core, at most four.
     """
@@ -124,7 +122,7 @@ def pictures(
             close()
 
 
-def _result(slot: _Slot) -> EncodedFrame | EgoPose | None:
+def _result(slot: _Slot) -> LogItem | None:
     """What a settled slot gives on; None for a warm-up packet."""
     frame = slot.item
     if slot.stream is None or not isinstance(frame, EncodedFrame):

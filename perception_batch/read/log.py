@@ -27,7 +27,8 @@ from perception_batch.read.rigs.rig_file import read_rig_file
 from perception_batch.read.rigs.transforms import frame_name
 from perception_batch.read.side_messages import SideMessages
 from perception_batch.read.source import Head
-from perception_batch.types import EgoPose, EncodedFrame, Loss, VideoPayload
+from perception_batch.read.trigger import TriggerReader
+from perception_batch.types import EncodedFrame, LogItem, Loss, VideoPayload
 
 SEEK_MARGIN_NS = 5_000_000_000
 """Log time read before and after a requested range, besides the measured skew: recorders deliver late."""
@@ -52,17 +53,20 @@ class DriveLog:
         cameras: Mapping[str, CameraConfig],
         *,
         cameras_needed: bool = True,
+        trigger_topic: str | None = None,
     ) -> None:
         self.paths = tuple(log_path(p) if isinstance(p, str) else p for p in paths)
         self._settings = settings
         self._camera_settings = cameras
         self._tape: Tape | None = None
         self._clock_steps: Sequence[ClockStep] = ()
+        self._judge = StampJudge({})
         self._heads: dict[tuple[str, ...], Head] = {}
         self._base_frame: str | None = None
         self._pictures: dict[str, bool] = {}
         self._files = DriveFiles(self.paths, int(settings.max_image_mpx * 8e6) + (1 << 20))
         self._side = SideMessages(self._files, settings)
+        self._trigger = None if trigger_topic is None else TriggerReader(trigger_topic, settings.clock)
         try:
             self._motion = DriveMotion(self._side, self.topics, settings)
             self._cameras = self._find_cameras(cameras_needed)
@@ -85,7 +89,8 @@ class DriveLog:
     @property
     def losses(self) -> tuple[Loss, ...]:
         """What is known to be lost; grows while streaming where a file turns out to be damaged."""
-        return (*self._files.losses, *self._side.losses)
+        triggers = () if self._trigger is None else self._trigger.losses(self._judge.bad_triggers)
+        return (*self._files.losses, *self._side.losses, *triggers)
 
     @property
     def clock_steps(self) -> tuple[ClockStep, ...]:
@@ -178,6 +183,8 @@ class DriveLog:
         tape.wind()
         for message in tape.kept:
             self._side.look_at(message)
+            if self._trigger is not None and message.channel.topic == self._trigger.topic:
+                self._trigger.look_at(message)
             if message.channel.topic in names:
                 looks[names[message.channel.topic]].take(message)
         stop = tape.kept[-1].log_ns if tape.kept else self.start_ns
@@ -185,10 +192,18 @@ class DriveLog:
             if looks[name].saw_none and not tape.ended:  # a camera that begins later
                 for message in islice(self._files.messages({topic}, stop), LATE_SAMPLE):
                     looks[name].take(message)
+        triggers_ns = () if self._trigger is None else self._stamps_of(self._trigger, stop, tape.ended)
         heads = {n: look.result(self._settings.clock, self._offset_ns(n)) for n, look in looks.items()}
         first = min((stamp for h in heads.values() for stamp, _ in h.stamps_ns), default=self.start_ns)
-        self._heads[key] = Head(MappingProxyType(heads), first, stop, tape.ended)
+        self._heads[key] = Head(MappingProxyType(heads), first, stop, tape.ended, triggers_ns)
         return self._heads[key]
+
+    def _stamps_of(self, trigger: TriggerReader, after_ns: int, ended: bool) -> tuple[tuple[int, int], ...]:
+        """Decide on the clock of the trigger topic; one that begins later is looked for."""
+        if trigger.saw_none and not ended:
+            for message in islice(self._files.messages({trigger.topic}, after_ns), LATE_SAMPLE):
+                trigger.look_at(message)
+        return trigger.decide()
 
     def rig(self, selected: Sequence[str], rig_file: Path | None = None, base_frame: str = "auto") -> Rig:
         """Calibration of the selected cameras; config over file over log. Also sets the frame of the ego poses.
@@ -227,8 +242,8 @@ class DriveLog:
         stop_ns: int | None = None,
         *,
         warm_up: bool = False,
-    ) -> Iterator[EncodedFrame | EgoPose]:
-        """Frames with start_ns <= stamp_ns < stop_ns, and the ego poses read on the way, in log-time order.
+    ) -> Iterator[LogItem]:
+        """Frames with start_ns <= stamp_ns < stop_ns, ego poses and triggers read on the way, in log-time order.
 
         The first call replays the head and reads on, so each byte is read once. A range that begins after
         the head is sought by log time; then `EncodedFrame.sequence` counts from the first frame read.
@@ -251,9 +266,11 @@ class DriveLog:
         if warm_up and low is not None:
             low = self._before_key_frames(head, low)
         judge = StampJudge({n: seen.skew_ns for n, seen in head.cameras.items() if seen.clock != "log"})
-        self._clock_steps = judge.steps
+        if self._trigger is not None and self._trigger.clock != "log":
+            judge.watch_trigger(self._trigger.topic, self._trigger.skew_ns)
+        self._clock_steps, self._judge = judge.steps, judge
         for item in judge.judge(self._items(head, low, high)):
-            if isinstance(item, EgoPose):
+            if not isinstance(item, EncodedFrame):
                 yield item
                 continue
             at = item.stamp_ns if item.stamp_ok else item.log_ns - skews[item.camera]
@@ -279,18 +296,22 @@ class DriveLog:
             for name, seen in head.cameras.items()
         }
 
-    def _items(self, head: Head, low_ns: int | None, high_ns: int | None) -> Iterator[EncodedFrame | EgoPose]:
-        """Frames and poses recorded in the range, in log order."""
+    def _items(self, head: Head, low_ns: int | None, high_ns: int | None) -> Iterator[LogItem]:
+        """Frames, poses and triggers recorded in the range, in log order."""
         self._motion.begin(self._base_frame or "")
         return self._motion.joined(self._logged(head, low_ns, high_ns))
 
-    def _logged(
-        self, head: Head, low_ns: int | None, high_ns: int | None
-    ) -> Iterator[EncodedFrame | EgoPose]:
-        """Frames and poses of the log itself."""
-        makers = self._makers(head)
-        for message in self._play(self._motion.topics | makers.keys(), head, low_ns, high_ns):
+    def _logged(self, head: Head, low_ns: int | None, high_ns: int | None) -> Iterator[LogItem]:
+        """Frames, poses and triggers of the log itself."""
+        makers, reader = self._makers(head), self._trigger
+        topics = self._motion.topics | makers.keys()
+        if reader is not None:
+            topics |= {reader.topic}
+            reader.bad = 0
+        for message in self._play(topics, head, low_ns, high_ns):
             topic = message.channel.topic
+            if reader is not None and topic == reader.topic and (trigger := reader.make(message)) is not None:
+                yield trigger  # its topic may be a camera's too
             if topic in makers:
                 yield makers[topic].make(message)
                 continue
@@ -341,7 +362,9 @@ class DriveLog:
         return round(self._setting(name).stamp_offset_ms * 1e6)
 
     def _tape_with(self, topics: frozenset[str]) -> Tape:
-        """The tape, a new one unless it holds all of `topics`."""
+        """The tape, a new one unless it holds all of `topics` and the trigger's."""
+        if self._trigger is not None:
+            topics |= {self._trigger.topic}
         if self._tape is None or not topics <= self._tape.topics:
             span_ns, size = self._settings.head_s * 1e9, self._settings.head_mb * 1e6
             self._tape = Tape(self._files.messages(topics), topics, span_ns, size)
@@ -391,6 +414,7 @@ def open_log(
     cameras: Mapping[str, CameraConfig] | None = None,
     *,
     cameras_needed: bool = True,
+    trigger_topic: str | None = None,
 ) -> DriveLog:
     """Open the log of one drive: a file, a bag folder, or several of them.
 
@@ -399,9 +423,16 @@ def open_log(
         settings: the config's section ``read``.
         cameras: the config's ``cameras``, by name.
         cameras_needed: False opens a log without images too, to see what it has.
+        trigger_topic: a topic of any type whose messages `stream` gives as triggers, with their stamps.
 
     Raises:
         LogError: no such path, not a log, damaged, empty, or without cameras.
         ConfigError: `cameras` names one that the log does not have.
     """
-    return DriveLog(paths, settings or ReadConfig(), cameras or {}, cameras_needed=cameras_needed)
+    return DriveLog(
+        paths,
+        settings or ReadConfig(),
+        cameras or {},
+        cameras_needed=cameras_needed,
+        trigger_topic=trigger_topic,
+    )

@@ -83,6 +83,24 @@ def _reader(channel: Channel) -> Callable[[bytes], Any]:
     return lambda data: deserialize(data, msgtype)
 
 
+def first_field(channel: Channel) -> str:
+    """Type of the first field of a ROS message, such as ``std_msgs/msg/Header``; empty where it is not known."""
+    from rosbags.typesys import Stores, get_typestore
+
+    types: dict[str, Any] = {}
+    if channel.definition:
+        try:
+            types = _own_types(channel)
+        except Exception:  # as above
+            types = {}
+    if channel.msgtype not in types:
+        store = get_typestore(Stores.ROS1_NOETIC if channel.encoding == "ros1" else Stores.LATEST)
+        types = store.fielddefs
+    _, fields = types.get(channel.msgtype, ((), ()))
+    kind = fields[0][1][1] if fields else ""
+    return kind if isinstance(kind, str) else ""
+
+
 def _own_types(channel: Channel) -> Any:
     from rosbags.typesys import get_types_from_idl, get_types_from_msg
 

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 from perception_batch.calibration import Rig
 from perception_batch.read.images.topics import CameraTopic, TopicInfo
-from perception_batch.types import EgoPose, EncodedFrame, Loss
+from perception_batch.types import LogItem, Loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,8 @@ class Head:
     """Log time of the last message looked at."""
     complete: bool
     """True where the whole log was looked at."""
+    triggers_ns: tuple[tuple[int, int], ...] = ()
+    """(stamp_ns, log_ns) of the trigger topic's messages; empty where none was named."""
 
 
 class FrameSource(Protocol):
@@ -86,8 +88,8 @@ class FrameSource(Protocol):
         stop_ns: int | None = None,
         *,
         warm_up: bool = False,
-    ) -> Iterator[EncodedFrame | EgoPose]:
-        """Frames with start_ns <= stamp < stop_ns and the poses around them, in log-time order.
+    ) -> Iterator[LogItem]:
+        """Frames with start_ns <= stamp < stop_ns and the poses and triggers around them, in log-time order.
 
         With `warm_up`, also what a video's decoder needs before `start_ns`.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from perception_batch.calibration import Camera, Rig
 from perception_batch.render import color
 from perception_batch.render.layout import Rect
 from perception_batch.render.text import Color, draw_text, text_size
+from perception_batch.render.trails import Trails
 from perception_batch.types import FusedObject, Image, TimestepResult
 
 _SHIFT = 4  # OpenCV takes coordinates in 1/16 px, so slow objects do not jump
@@ -35,13 +37,15 @@ class BirdEye:
         self._ego_px = (width_px / 2, height_px * (0.58 if looks_back else 0.88))
         self._px_per_m = (self._ego_px[1] - 1.2 * self._text_px) / range_m
         self._background = self._draw_background(rig)
+        self._trails = Trails()
 
     def draw(self, result: TimestepResult, colors: Sequence[Color]) -> Image:
-        """(H, W, 3) picture of the objects with a position, one colour each."""
+        """(H, W, 3) picture of the objects with a position, one colour each; timesteps come in order."""
         image = self._background.copy()
         shown = [
             (item, c) for item, c in zip(result.fusion.objects, colors, strict=True) if item.has_position
         ]
+        self._trail(image, result, shown)
         self._uncertainty(image, shown)
         for item, tint in shown:
             self._body(image, item, tint)
@@ -86,6 +90,22 @@ class BirdEye:
         """(N, 2) base frame metres in OpenCV's fixed point, contiguous, within what it can hold."""
         px = np.clip(self._to_px(xy_m), -_LONGEST_PX, 2 * _LONGEST_PX)
         return np.ascontiguousarray(np.round(px * (1 << _SHIFT)).astype(np.int32))
+
+    def _trail(
+        self, image: Image, result: TimestepResult, shown: Sequence[tuple[FusedObject, Color]]
+    ) -> None:
+        """Where the tracks were, fading with time."""
+        past = self._trails.add(result)
+        for item, tint in shown:
+            if item.track_id not in past:
+                continue
+            points = self._polygon(past[item.track_id])
+            parts = max(1, min(4, len(points) - 1))
+            ends = np.linspace(0, len(points) - 1, parts + 1).round().astype(int).tolist()
+            for number, (begin, end) in enumerate(pairwise(ends)):
+                strength = 0.25 + 0.5 * (number + 1) / parts
+                line = points[begin : end + 1]
+                cv2.polylines(image, [line], False, _faded(tint, strength), 2, cv2.LINE_AA, _SHIFT)
 
     def _uncertainty(self, image: Image, shown: Sequence[tuple[FusedObject, Color]]) -> None:
         """Ellipses of one and two standard deviations of the horizontal positions."""

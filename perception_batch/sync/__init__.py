@@ -4,9 +4,10 @@ from perception_batch.sync.demands import check_trigger_topic
 from perception_batch.sync.events import read_events
 from perception_batch.sync.group import Synchronizer, spread_ns, synchronize
 from perception_batch.sync.plan import SyncPlan, plan_sync
-from perception_batch.sync.report import FigureMaker, SyncFigures
+from perception_batch.sync.report import HISTOGRAM_EDGES_MS, FigureMaker, SyncFigures
 
 __all__ = [
+    "HISTOGRAM_EDGES_MS",
     "FigureMaker",
     "SyncFigures",
     "SyncPlan",

@@ -23,6 +23,7 @@ SLOWER = 1.5
 MAX_DRIFT_PPM = 500.0
 """Crystals are good to 100 ppm; two trains that differ by more have different rates, not drifting clocks."""
 
+_LAGS = (4, 16, 64)
 _MAD_TO_SIGMA = 1.4826  # of a normal distribution
 _BLOCK = 16  # phases whose circular mean follows a drift without knowing it
 _THEIL_SEN = 300  # points; all their pairs are taken
@@ -50,9 +51,18 @@ class Line:
 
 
 def period_ns(stamps: IntArray) -> int:
-    """Median distance of sorted stamps; 0 with fewer than two."""
+    """Usual distance of sorted stamps; 0 with fewer than two.
+
+    The median distance, which jitter blurs, sharpened by the medians over ever more periods.
+    """
     gaps = np.diff(stamps)
-    return int(np.median(gaps)) if len(gaps) else 0
+    period = float(np.median(gaps)) if len(gaps) else 0.0
+    for lag in _LAGS:
+        if period <= 0 or len(stamps) < 3 * lag:
+            break
+        over = (stamps[lag:] - stamps[:-lag]).astype(np.float64)
+        period = float(np.median(over / np.maximum(1.0, np.rint(over / period))))
+    return int(period)
 
 
 def nearest_difference(a: IntArray, b: IntArray) -> IntArray:

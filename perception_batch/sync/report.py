@@ -279,7 +279,7 @@ def recommend(plan: SyncPlan, stamps: Mapping[str, IntArray]) -> Recommendation:
     flat = flat[flat <= 0.45 * period] if period else flat
     if len(anchors) < _ENOUGH:
         reasons.append(
-            f"{len(anchors)} frames of {printable(plan.reference)} are too few to tell a tolerance from"
+            f"{len(anchors)} frame(s) of {printable(plan.reference)} are too few to tell a tolerance from"
         )
     elif len(flat):
         most_ms = float(np.percentile(flat, 99.9)) / 1e6

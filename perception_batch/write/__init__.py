@@ -13,7 +13,7 @@ from perception_batch.write.stored import (
     read_rig,
     read_stored_timesteps,
 )
-from perception_batch.write.tables import EgoWriter, FramesWriter, ResultTableWriter, write_no_tracks
+from perception_batch.write.tables import EgoWriter, FramesWriter, ResultTableWriter, TracksWriter
 from perception_batch.write.timesteps_jsonl import JsonLinesWriter, read_timesteps
 from perception_batch.write.video import VideoWriter
 from perception_batch.write.writer import Writer, WriterGroup
@@ -28,6 +28,7 @@ __all__ = [
     "Manifest",
     "ResultTableWriter",
     "StoredTimestep",
+    "TracksWriter",
     "VideoWriter",
     "Writer",
     "WriterGroup",
@@ -38,7 +39,6 @@ __all__ = [
     "read_stored_timesteps",
     "read_timesteps",
     "write_manifest",
-    "write_no_tracks",
     "write_rig",
     "write_whole",
 ]

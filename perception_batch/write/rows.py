@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from perception_batch.table_format import TableFormat
-from perception_batch.types import EgoPose, FrameRow, FusedObject, TimestepResult
+from perception_batch.types import EgoPose, FrameRow, FusedObject, TimestepResult, TrackSummary
 from perception_batch.write import schemas
 
 Columns: TypeAlias = dict[str, pa.Array]
@@ -234,6 +234,25 @@ def ego_columns(facts: DriveFacts, poses: Iterable[EgoPose]) -> Columns:
     for i, axis in enumerate("xyzw"):
         columns[f"q{axis}"] = pa.array(quaternion[:, i].astype(np.float64))
     return columns
+
+
+def tracks_columns(facts: DriveFacts, rows: Sequence[TrackSummary]) -> Columns:
+    """Tracks of the whole drive, in the order given."""
+    return {
+        "drive": _text(facts.drive, len(rows)),
+        "track_id": pa.array([row.track_id for row in rows], pa.int64()),
+        "class_id": pa.array([row.class_id for row in rows], pa.int16()),
+        "label": pa.array([row.label for row in rows], pa.string()),
+        "first_stamp_ns": pa.array([row.first_stamp_ns for row in rows], pa.int64()),
+        "last_stamp_ns": pa.array([row.last_stamp_ns for row in rows], pa.int64()),
+        "first_time_s": pa.array([facts.time_s(row.first_stamp_ns) for row in rows], pa.float64()),
+        "last_time_s": pa.array([facts.time_s(row.last_stamp_ns) for row in rows], pa.float64()),
+        "observed": pa.array([row.observed for row in rows], pa.int32()),
+        "filled": pa.array([row.filled for row in rows], pa.int32()),
+        "cameras": pa.array([",".join(row.cameras) for row in rows], pa.string()),
+        "mean_score": pa.array([row.mean_score for row in rows], pa.float32()),
+        "min_distance_m": _known([row.min_distance_m for row in rows]),
+    }
 
 
 TIMED: Mapping[str, tuple[TableFormat, Callable[[DriveFacts, TimestepResult], Columns]]] = {

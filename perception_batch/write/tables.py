@@ -11,9 +11,9 @@ from typing import Any, Generic, TypeVar
 import pyarrow as pa
 
 from perception_batch.table_format import TableFormat
-from perception_batch.types import EgoPose, FrameRow, TimestepResult
+from perception_batch.types import EgoPose, FrameRow, TimestepResult, TrackSummary
 from perception_batch.write import schemas
-from perception_batch.write.rows import TIMED, DriveFacts, ego_columns, frames_columns
+from perception_batch.write.rows import TIMED, DriveFacts, ego_columns, frames_columns, tracks_columns
 from perception_batch.write.table_file import TableFile
 
 _ROWS_AT_ONCE = 512
@@ -120,12 +120,33 @@ class EgoWriter(_RowWriter[EgoPose]):
         super().__init__(directory, schemas.EGO, partial(ego_columns, facts))
 
 
-def write_no_tracks(directory: Path) -> Path:
-    """Write ``tracks.parquet`` of a run whose objects carry no track ids: the columns, no rows.
+class TracksWriter:
+    """``tracks.parquet``: every track of the drive, by its id. Written whole when it is closed: a row is small."""
 
-    Raises:
-        WriteError: the disk is full or refuses.
-    """
-    with TableFile(directory, schemas.TRACKS) as file:
-        pass
-    return file.path
+    def __init__(self, directory: Path, facts: DriveFacts) -> None:
+        """Open the file.
+
+        Raises:
+            WriteError: the disk is full or refuses.
+        """
+        self._writer = _RowWriter[TrackSummary](directory, schemas.TRACKS, partial(tracks_columns, facts))
+        self._rows: list[TrackSummary] = []
+        self.path = self._writer.path
+
+    def write(self, rows: Iterable[TrackSummary]) -> None:
+        """Take tracks that have ended, in any order."""
+        self._rows.extend(rows)
+
+    def close(self) -> None:
+        """Put the file in its place; a second call does nothing."""
+        rows, self._rows = self._rows, []
+        self._writer.write(sorted(rows, key=lambda row: row.track_id))
+        self._writer.close()
+
+    def __enter__(self) -> TracksWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from perception_batch.config import SyncConfig
 from perception_batch.errors import SyncError
 from perception_batch.sync import plan_sync
+from perception_batch.sync.phase import period_ns
 
 MS = 1_000_000
 T0 = 1_700_000_000_000_000_000
@@ -103,3 +105,13 @@ def test_one_wild_stamp_does_not_set_the_latency() -> None:
     samples = samples_of({"a": 0, "b": 0}, jitter_ms=0)
     samples["a"][5] = (T0 - 7_200_000 * MS, samples["a"][5][1])
     assert plan_sync(samples, SyncConfig()).latency_ns == 15 * MS
+
+
+def test_the_period_of_a_train_that_jitters() -> None:
+    rng = np.random.default_rng(3)
+    stamps = np.arange(200) * 100_000_000 + rng.normal(0, 7e6, 200).astype(np.int64)
+    stamps = np.delete(stamps, rng.choice(200, 12, replace=False))
+    stamps[120:] += 1_234_000_000  # and a jump
+    assert abs(period_ns(np.sort(stamps)) - 100_000_000) < 100_000
+    assert period_ns(np.arange(100) * 33_366_700) == 33_366_700
+    assert period_ns(np.zeros(50, np.int64)) == 0

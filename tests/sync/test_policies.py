@@ -15,7 +15,7 @@ from perception_batch.config import SyncConfig, parse_config
 from perception_batch.ego_motion import Step
 from perception_batch.errors import ConfigError, SyncError
 from perception_batch.sync import Synchronizer, plan_sync, read_events, spread_ns
-from perception_batch.types import Fusion
+from perception_batch.types import Fusion, TimestepResult, TrackSummary
 
 
 def sync_config(**keys: Any) -> SyncConfig:
@@ -81,13 +81,21 @@ def test_a_held_frame_has_one_row_in_the_table_of_frames() -> None:
     frames += [frame("b", T0 + i * 100 * MS) for i in range(10) if i != 5]
     grouped = group(frames, sync_config(policy="hold", reference="a"))
 
-    class NoFuser:
-        def fuse(self, *_: object) -> Fusion:
-            return Fusion((), {}, {})
+    class NoObjects:
+        def push(
+            self, index: int, stamp_ns: int, status: Any, stamps: Any, *_: object
+        ) -> list[TimestepResult]:
+            return [TimestepResult(index, stamp_ns, status, stamps, {}, Fusion((), {}, {}), None)]
+
+        def flush(self) -> list[TimestepResult]:
+            return []
+
+        def take_finished(self) -> list[TrackSummary]:
+            return []
 
     for broken in ({}, {"b": "broken_jpeg"}):
         found = (DetectedStep(Step(s, None, {}, ()), {}, {}, {}, broken) for s in grouped.sets)
-        out = list(fused_steps(found, NoFuser(), None, Profile()))  # type: ignore[arg-type]
+        out = list(fused_steps(found, NoObjects(), None, Profile()))  # type: ignore[arg-type]
         rows = [row for item in out for row in item.rows]
         assert len(rows) == len(frames)
         assert len({(row.camera, row.stamp_ns) for row in rows}) == len(frames)

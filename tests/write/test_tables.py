@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +16,18 @@ from write.drive_of_results import CAMERAS, FACTS, FIRST_NS, STEP_NS, drive
 
 from perception_batch.errors import LogError
 from perception_batch.geometry import SE3
-from perception_batch.types import EgoPose, FrameRow, TimestepResult
+from perception_batch.types import EgoPose, FrameRow, TimestepResult, TrackSummary
 from perception_batch.write import (
     ALL_TABLES,
     DriveFacts,
     EgoWriter,
     FramesWriter,
     ResultTableWriter,
+    TracksWriter,
     WriterGroup,
     read_ego,
     read_facts,
     read_stored_timesteps,
-    write_no_tracks,
     write_rig,
 )
 from perception_batch.write import table_file as table_file_module
@@ -283,7 +284,7 @@ def test_tables_made_again_from_the_stored_ones_are_equal_to_the_byte(tmp_path: 
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_ego_and_empty_tracks(tmp_path: Path) -> None:
+def test_ego_poses_read_back(tmp_path: Path) -> None:
     _write_ego(tmp_path, poses(20))
     back = list(read_ego(tmp_path))
     assert [p.stamp_ns for p in back] == [p.stamp_ns for p in poses(20)]
@@ -291,7 +292,28 @@ def test_ego_and_empty_tracks(tmp_path: Path) -> None:
         np.testing.assert_allclose(one.odom_SE3_base.rotation, other.odom_SE3_base.rotation, atol=1e-12)
         np.testing.assert_array_equal(one.odom_SE3_base.translation_m, other.odom_SE3_base.translation_m)
         np.testing.assert_array_equal(one.velocity_mps, other.velocity_mps)
-    write_no_tracks(tmp_path)
+
+
+def test_tracks_are_sorted_by_their_id(tmp_path: Path) -> None:
+    rows = [
+        TrackSummary(7, 2, "car", FIRST_NS + 5 * 10**9, FIRST_NS + 9 * 10**9, 30, 4, ("a", "b"), 0.5, 12.25),
+        TrackSummary(3, 0, "person", FIRST_NS, FIRST_NS + 10**9, 3, 0, ("b",), 0.75, math.nan),
+    ]
+    with TracksWriter(tmp_path, FACTS) as writer:
+        writer.write(rows[:1])
+        writer.write(rows[1:])
+    table = pq.read_table(tmp_path / "tracks.parquet")
+    assert table.schema.names == PROMISED["tracks"].split()
+    got = table.to_pylist()
+    assert [row["track_id"] for row in got] == [3, 7]
+    assert got[0]["min_distance_m"] is None
+    assert (got[1]["cameras"], got[1]["observed"], got[1]["filled"]) == ("a,b", 30, 4)
+    assert got[1]["last_time_s"] - got[1]["first_time_s"] == pytest.approx(4.0)
+
+
+def test_no_tracks_are_an_empty_table(tmp_path: Path) -> None:
+    with TracksWriter(tmp_path, FACTS):
+        pass
     tracks = pq.read_table(tmp_path / "tracks.parquet")
     assert tracks.num_rows == 0
     assert tracks.schema.names == PROMISED["tracks"].split()

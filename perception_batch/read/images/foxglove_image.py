@@ -33,6 +33,7 @@ _STATED: dict[str, dict[int, str]] = {
         7: "frame_id",
     },
 }
+_TIMESTAMP = "google.protobuf.Timestamp"
 _TIME = {1: "seconds", 2: "nanos"}  # google.protobuf.Timestamp
 _MAX_SCHEMA_BYTES = 1 << 20
 _MAX_FIELDS = 1000
@@ -83,6 +84,23 @@ def parse_protobuf(data: bytes, msgtype: str, schema: bytes = b"") -> ImageMessa
         False,  # Foxglove: little endian
         image,
     )
+
+
+def protobuf_stamp_ns(data: bytes, msgtype: str, schema: bytes) -> int | None:
+    """The field ``timestamp`` of any message in protobuf, or the message itself where it is a Timestamp.
+
+    Only the fields' lengths are read on the way there, whatever they hold.
+
+    Raises:
+        MalformedMessage: the bytes do not hold one.
+    """
+    if msgtype == _TIMESTAMP:
+        return _stamp_ns(memoryview(data), _TIME)
+    number, time = _timestamp(msgtype, schema)
+    for at, value in _wire(memoryview(data)) if number else ():
+        if at == number and isinstance(value, memoryview):
+            return _stamp_ns(value, time)
+    return None
 
 
 def parse_json(data: bytes) -> ImageMessage:
@@ -200,6 +218,25 @@ def _numbers(msgtype: str, schema: bytes) -> _Numbers:
         if field.name == "timestamp" and of_time is not None:
             time = {f.number: _time_part(f.name) for f in of_time}
     return _Numbers({field.number: field.name for field in own}, time)
+
+
+@lru_cache(maxsize=64)
+def _timestamp(msgtype: str, schema: bytes) -> tuple[int, dict[int, str]]:
+    """Number of a type's field ``timestamp`` and the fields of its time; 0 where there is none."""
+    from google.protobuf.descriptor_pb2 import FileDescriptorSet
+    from google.protobuf.message import DecodeError
+
+    if not schema or len(schema) > _MAX_SCHEMA_BYTES:  # every type of Foxglove's that has one has it first
+        return int(msgtype.startswith("foxglove.")), _TIME
+    try:
+        types = _types(FileDescriptorSet.FromString(schema))
+    except DecodeError:
+        return 0, _TIME
+    for field in types.get(msgtype, ()):
+        if field.name == "timestamp":
+            own = types.get(field.type_name.lstrip("."))
+            return field.number, {f.number: _time_part(f.name) for f in own} if own else _TIME
+    return 0, _TIME
 
 
 def _types(files: Any) -> dict[str, list[Any]]:

@@ -10,6 +10,8 @@ Stated rules, per camera, against the recorder's clock (log time), which is not 
   How large it was is told by the camera's own period (its pictures went on in step); two cameras whose clocks step at
   the same time by nearly the same amount get the same correction.
 - A stamp earlier than the one before is a late message, no step, unless it is more than `BACK_NS` earlier.
+
+Triggers are judged as a camera's frames are; a bad one is left out and counted.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
-from perception_batch.types import EgoPose, EncodedFrame
+from perception_batch.types import EgoPose, EncodedFrame, LogItem, Trigger
 
 CONTINUES_NS = 2_000_000_000
 """Longest gap over which stamps speak for each other, whatever the recorder's delay."""
@@ -33,13 +36,15 @@ _WAIT_ITEMS, _WAIT_NS = 512, 10_000_000_000
 """How long a doubtful stamp may keep others waiting."""
 _FOLLOW = 32  # a usual distance follows drift and delay with this weight
 
+Stamped: TypeAlias = EncodedFrame | Trigger
+
 
 @dataclass(frozen=True, slots=True)
 class ClockStep:
-    """A camera's clock that jumped, and stayed."""
+    """A camera's clock that jumped, and stayed; or that of the triggers."""
 
     camera: str
-    """Name of the camera."""
+    """Name of the camera, or the triggers' topic."""
     log_ns: int
     """Log time of the first frame after the step."""
     step_ns: int
@@ -59,9 +64,9 @@ class _Clock:
 
 @dataclass(slots=True)
 class _Waiting:
-    """An item in the queue; `frame` is None for what is no frame in doubt."""
+    """An item in the queue; None where it is left out."""
 
-    item: EncodedFrame | EgoPose
+    item: LogItem | None
     settled: bool
     log_ns: int
 
@@ -76,27 +81,46 @@ class StampJudge:
     def __init__(self, usual_ns: dict[str, int]) -> None:
         self.steps: list[ClockStep] = []
         """Steps found so far."""
+        self.bad_triggers = 0
+        """Triggers that were left out so far."""
         self._clocks = {name: _Clock(usual) for name, usual in usual_ns.items()}
+        self._trigger: _Clock | None = None
+        self._trigger_topic = ""
         self._queue: deque[_Waiting] = deque()
 
-    def judge(self, items: Iterable[EncodedFrame | EgoPose]) -> Iterator[EncodedFrame | EgoPose]:
+    def watch_trigger(self, topic: str, usual_ns: int) -> None:
+        """Judge triggers too, whose log time is usually `usual_ns` after their stamp."""
+        self._trigger_topic, self._trigger = topic, _Clock(usual_ns)
+
+    def judge(self, items: Iterable[LogItem]) -> Iterator[LogItem]:
         """The same items in the same order; wild stamps are marked ``bad_stamp``, steps taken off."""
         for item in items:
-            entry = _Waiting(item, True, item.log_ns if isinstance(item, EncodedFrame) else item.stamp_ns)
+            entry = _Waiting(item, True, item.stamp_ns if isinstance(item, EgoPose) else item.log_ns)
             self._queue.append(entry)
-            if isinstance(item, EncodedFrame) and not item.unused:
-                clock = self._clocks.get(item.camera)
-                if clock is not None:
-                    self._look(clock, entry, item)
+            if not isinstance(item, EgoPose) and (clock := self._clock_of(item)) is not None:
+                self._look(clock, entry, item)
             self._give_up()
-            while self._queue and self._queue[0].settled:
-                yield self._queue.popleft().item
-        for clock in self._clocks.values():
-            self._condemn(clock)
-        while self._queue:
-            yield self._queue.popleft().item
+            yield from self._settled()
+        for clock in (*self._clocks.values(), self._trigger):
+            if clock is not None:
+                self._condemn(clock)
+        yield from self._settled()
 
-    def _look(self, clock: _Clock, entry: _Waiting, frame: EncodedFrame) -> None:
+    def _settled(self) -> Iterator[LogItem]:
+        while self._queue and self._queue[0].settled:
+            item = self._queue.popleft().item
+            if item is not None:
+                yield item
+
+    def _clock_of(self, item: Stamped) -> _Clock | None:
+        if isinstance(item, Trigger):
+            return self._trigger
+        return None if item.unused else self._clocks.get(item.camera)
+
+    def _name_of(self, item: Stamped) -> str:
+        return self._trigger_topic if isinstance(item, Trigger) else item.camera
+
+    def _look(self, clock: _Clock, entry: _Waiting, frame: Stamped) -> None:
         stamp_ns = frame.stamp_ns - clock.step_ns
         if _is_usual(clock, stamp_ns, frame.log_ns):
             self._condemn(clock)
@@ -104,7 +128,7 @@ class StampJudge:
             return
         if clock.doubtful:
             first = clock.doubtful[-1].item
-            if isinstance(first, EncodedFrame):
+            if isinstance(first, Stamped):
                 moved = (first.log_ns - first.stamp_ns) - (frame.log_ns - frame.stamp_ns)
                 onward = frame.stamp_ns - first.stamp_ns
                 if not (abs(moved) <= _AGREE_NS or 0 < onward <= CONTINUES_NS):
@@ -114,7 +138,7 @@ class StampJudge:
         if len(clock.doubtful) >= AGREEING:
             self._step(clock)
 
-    def _accept(self, clock: _Clock, entry: _Waiting, frame: EncodedFrame) -> None:
+    def _accept(self, clock: _Clock, entry: _Waiting, frame: Stamped) -> None:
         stamp_ns = frame.stamp_ns - clock.step_ns
         if clock.step_ns:
             entry.item = replace(frame, stamp_ns=stamp_ns)
@@ -127,17 +151,17 @@ class StampJudge:
     def _step(self, clock: _Clock) -> None:
         """Those in doubt agree: their clock is another one from here on."""
         first = clock.doubtful[0].item
-        if not isinstance(first, EncodedFrame):
-            raise TypeError(f"only frames are in doubt, got {type(first).__name__}")
+        if not isinstance(first, Stamped):
+            raise TypeError(f"only frames and triggers are in doubt, got {type(first).__name__}")
         step_ns = self._size_of_step(clock, first)
-        self.steps.append(ClockStep(first.camera, first.log_ns, step_ns))
+        self.steps.append(ClockStep(self._name_of(first), first.log_ns, step_ns))
         clock.step_ns += step_ns
         waiting, clock.doubtful = clock.doubtful, []
         for entry in waiting:
-            if isinstance(entry.item, EncodedFrame):
+            if isinstance(entry.item, Stamped):
                 self._accept(clock, entry, entry.item)
 
-    def _size_of_step(self, clock: _Clock, first: EncodedFrame) -> int:
+    def _size_of_step(self, clock: _Clock, first: Stamped) -> int:
         stamp_ns = first.stamp_ns - clock.step_ns
         step_ns = stamp_ns - (first.log_ns - clock.usual_ns)
         if clock.last_ns is None or not clock.gaps_ns:
@@ -147,7 +171,11 @@ class StampJudge:
         step_ns = stamp_ns - (clock.last_ns + missed * period_ns)
         for other in reversed(self.steps):
             alike = abs(other.step_ns - step_ns) <= period_ns // 4
-            if other.camera != first.camera and alike and abs(other.log_ns - first.log_ns) <= _WAIT_NS:
+            if (
+                other.camera != self._name_of(first)
+                and alike
+                and abs(other.log_ns - first.log_ns) <= _WAIT_NS
+            ):
                 return other.step_ns
         return step_ns
 
@@ -155,6 +183,8 @@ class StampJudge:
         for entry in clock.doubtful:
             if isinstance(entry.item, EncodedFrame):
                 entry.item = replace(entry.item, unused="bad_stamp")
+            elif isinstance(entry.item, Trigger):
+                entry.item, self.bad_triggers = None, self.bad_triggers + 1
             entry.settled = True
         clock.doubtful = []
 
@@ -164,8 +194,8 @@ class StampJudge:
         oldest = self._queue[0]
         if oldest.settled or (len(self._queue) < _WAIT_ITEMS and newest.log_ns - oldest.log_ns < _WAIT_NS):
             return
-        if isinstance(oldest.item, EncodedFrame):
-            self._condemn(self._clocks[oldest.item.camera])
+        if isinstance(oldest.item, Stamped) and (clock := self._clock_of(oldest.item)) is not None:
+            self._condemn(clock)
 
 
 def _is_usual(clock: _Clock, stamp_ns: int, log_ns: int) -> bool:

@@ -14,7 +14,7 @@ from perception_batch.read.motion.sources import check_setting
 from perception_batch.read.motion.trajectory_file import TrajectoryFile, merged_by_stamp
 from perception_batch.read.side_messages import SideMessages
 from perception_batch.read.source import Head
-from perception_batch.types import EgoPose, EncodedFrame
+from perception_batch.types import EgoPose, LogItem
 
 
 class DriveMotion:
@@ -60,7 +60,7 @@ class DriveMotion:
         """The pose that a message of the log gives, if any."""
         return None if self._tracker is None else self._side.ego_pose(self._tracker, message)
 
-    def joined(self, items: Iterator[EncodedFrame | EgoPose]) -> Iterator[EncodedFrame | EgoPose]:
+    def joined(self, items: Iterator[LogItem]) -> Iterator[LogItem]:
         """`items` of the log, with the poses of the file where there is one."""
         if self._file is None:
             return items

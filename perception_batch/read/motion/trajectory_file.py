@@ -19,7 +19,7 @@ from perception_batch.read.images.frames import int64
 from perception_batch.read.motion.clock import apart_note
 from perception_batch.read.motion.pose_sequence import PoseSequence
 from perception_batch.read.motion.report import EgoReport, slow_note
-from perception_batch.types import EgoPose, EncodedFrame
+from perception_batch.types import EgoPose, EncodedFrame, LogItem
 
 FRAME = "world"
 """`EgoPose.frame_id`: the file names no frame."""
@@ -269,15 +269,15 @@ class TrajectoryFile:
 
 
 def merged_by_stamp(
-    frames: Iterable[EncodedFrame | EgoPose],
+    frames: Iterable[LogItem],
     poses_from: Callable[[int], Iterator[EgoPose]],
     ahead_ns: int,
     margin_ns: int = 2_000_000_000,
-) -> Iterator[EncodedFrame | EgoPose]:
+) -> Iterator[LogItem]:
     """Frames with the poses of a file put in: before each frame all poses up to `ahead_ns` after its stamp.
 
     Args:
-        frames: in log order; poses among them are left out, the file's go over them.
+        frames: frames and triggers in log order; poses among them are left out, the file's go over them.
         poses_from: gives the poses from a stamp on; asked once, `ahead_ns` and `margin_ns` before the first frame.
         ahead_ns: the largest gap of two poses to interpolate between.
         margin_ns: by how much a later frame may be stamped before the first.
@@ -287,7 +287,7 @@ def merged_by_stamp(
     for item in frames:
         if isinstance(item, EgoPose):
             continue
-        if item.stamp_ok:
+        if isinstance(item, EncodedFrame) and item.stamp_ok:
             if poses is None:
                 poses = poses_from(item.stamp_ns - ahead_ns - margin_ns)
                 waiting = next(poses, None)

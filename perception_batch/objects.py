@@ -1,0 +1,55 @@
+"""Fusion and tracking of a drive, timestep after timestep: the loop that neither room may know of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from perception_batch.fusion import Fuser
+from perception_batch.geometry import SE3
+from perception_batch.track import Tracker
+from perception_batch.types import Detections, EgoPose, FrameStatus, TimestepResult, TrackSummary
+
+
+class ObjectMaker:
+    """Makes the objects of a drive's timesteps; each comes out when the tracker's lag has passed, in order.
+
+    What comes out is a function of what went in since the drive's first timestep, so it can be made again from
+    stored detections, to the byte.
+    """
+
+    def __init__(self, fuser: Fuser, tracker: Tracker) -> None:
+        self.fuser = fuser
+        """What is known of the ground."""
+        self._tracker = tracker
+
+    def push(
+        self,
+        index: int,
+        stamp_ns: int,
+        status: Mapping[str, FrameStatus],
+        frame_stamps_ns: Mapping[str, int],
+        detections: Mapping[str, Detections],
+        image_hw: Mapping[str, tuple[int, int]],
+        base_now_SE3_camera: Mapping[str, SE3],
+        ego: EgoPose | None,
+    ) -> list[TimestepResult]:
+        """Take the next timestep; arguments as in `TimestepResult` and `Fuser.fuse`."""
+        fusion = self.fuser.fuse(
+            detections,
+            image_hw,
+            base_now_SE3_camera,
+            self._tracker.predictions(stamp_ns, ego),
+            stamp_ns=stamp_ns,
+            frame_stamps_ns=frame_stamps_ns,
+        )
+        return self._tracker.push(
+            TimestepResult(index, stamp_ns, status, frame_stamps_ns, detections, fusion, ego, image_hw)
+        )
+
+    def flush(self) -> list[TimestepResult]:
+        """The timesteps that still wait, at the end of the drive."""
+        return self._tracker.flush()
+
+    def take_finished(self) -> list[TrackSummary]:
+        """Tracks that have ended since the last call."""
+        return self._tracker.take_finished()

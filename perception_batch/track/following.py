@@ -1,0 +1,390 @@
+"""Tracks on the ground plane, forward in time: predicted, matched with the sightings of a timestep, and taught."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from perception_batch.calibration import Camera
+from perception_batch.config import TrackConfig
+from perception_batch.geometry import SE3
+from perception_batch.ontology import Ontology
+from perception_batch.track import matching, motion
+from perception_batch.track.likeness import likeness, turns_px
+from perception_batch.track.lives import Boxes, Life
+from perception_batch.track.motion import PLACE, Beliefs, Lesson, Motion
+from perception_batch.track.sighting import Sightings, polar, sightings, turned_within_half
+from perception_batch.track.smoothing import Moment
+from perception_batch.types import FloatArray, FusedObject
+
+IntArray = npt.NDArray[np.int64]
+
+_MOTIONS: Mapping[str, Motion] = {
+    "vehicle": Motion(5.0, 0.05, 3.0),
+    "person": Motion(1.0, 0.05, 0.3),
+    "two_wheeler": Motion(3.0, 0.05, 1.5),
+}
+_OTHER = Motion(3.0, 0.05, 1.5)
+_UNSTEADY_BASE = Motion(10.0, 20.0, 20.0)
+"""Without ego motion things move as the vehicle turns: 30 m away by 6 m/s at 0.2 rad/s."""
+_SURE = 0.5
+"""Objects with at least this score choose their tracks first."""
+_PATIENCE_NS = 250_000_000
+"""How long a track that was seen once may stay unseen, where two timesteps are not longer ..."""
+_TRUST = 0.5
+"""... and by what share of the time that it is known this grows: boxes that come and go by chance make no tracks."""
+_ADRIFT_NS = 1_000_000_000
+"""How long a track's place may be guessed from its motion alone."""
+_OWN_M = 1.0
+"""No object's centre is nearer to the base frame's origin."""
+_HEIGHT_WALK = 0.3
+"""m²/s, how fast the height of a thing's centre over the fixed frame's zero may change: slopes, at speed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """One timestep as it was followed; rows are those of its `Moment`."""
+
+    moment: Moment
+    """The filtered tracks."""
+    lives: tuple[Life, ...]
+    """By row."""
+    row_of: tuple[int, ...]
+    """By object of the timestep: the row of its track, -1 for none."""
+    lasting: FloatArray
+    """(N, 2, 2) what does not average out of each track's last placed sighting, in polar; see `Sightings`."""
+    adrift: npt.NDArray[np.bool_]
+    """(N,) seen without a place for so long that nothing is known of it."""
+    height_m: FloatArray
+    """(N,) of the centres in the fixed frame."""
+    height_m2: FloatArray
+    """(N,) variances of `height_m`."""
+    in_images: Mapping[int, Life] = field(default_factory=dict)
+    """By object of the timestep: its track in the image of an uncalibrated camera."""
+
+    def life_of(self, number: int) -> Life | None:
+        """The track of an object of the timestep."""
+        row = self.row_of[number]
+        return self.lives[row] if row >= 0 else self.in_images.get(number)
+
+
+@dataclass(slots=True)
+class _Rows:
+    """What is kept of N living tracks; `take` and `append` keep all of it in step."""
+
+    beliefs: Beliefs
+    lives: list[Life]
+    jerkiness: FloatArray
+    group: IntArray
+    lasting: FloatArray
+    bearing_rad: FloatArray
+    """In the base frame, when last seen."""
+    height_m: FloatArray
+    height_m2: FloatArray
+
+    @classmethod
+    def none(cls) -> _Rows:
+        empty = np.zeros(0)
+        return cls(
+            Beliefs.none(),
+            [],
+            np.zeros((0, 2)),
+            np.zeros(0, np.int64),
+            np.zeros((0, 2, 2)),
+            empty,
+            empty,
+            empty,
+        )
+
+    def take(self, rows: IntArray) -> _Rows:
+        """Those of `rows`, copied."""
+        return _Rows(
+            Beliefs(self.beliefs.mean[rows], self.beliefs.covariance[rows]),
+            [self.lives[i] for i in rows.tolist()],
+            self.jerkiness[rows],
+            self.group[rows],
+            self.lasting[rows],
+            self.bearing_rad[rows],
+            self.height_m[rows],
+            self.height_m2[rows],
+        )
+
+    def append(self, new: _Rows) -> _Rows:
+        """These and then the new ones."""
+        return _Rows(
+            Beliefs(
+                np.concatenate([self.beliefs.mean, new.beliefs.mean]),
+                np.concatenate([self.beliefs.covariance, new.beliefs.covariance]),
+            ),
+            self.lives + new.lives,
+            np.concatenate([self.jerkiness, new.jerkiness]),
+            np.concatenate([self.group, new.group]),
+            np.concatenate([self.lasting, new.lasting]),
+            np.concatenate([self.bearing_rad, new.bearing_rad]),
+            np.concatenate([self.height_m, new.height_m]),
+            np.concatenate([self.height_m2, new.height_m2]),
+        )
+
+
+class Follower:
+    """All living tracks of one part of a drive: within it the fixed frame stays the same and nothing jumps."""
+
+    def __init__(
+        self,
+        settings: TrackConfig,
+        ontology: Ontology,
+        cameras: Mapping[str, Camera],
+        new_number: Callable[[], int],
+        *,
+        fixed_frame: bool,
+    ) -> None:
+        self._settings = settings
+        self._ontology = ontology
+        self._turns_px = turns_px(cameras)
+        self._fixed = fixed_frame
+        self._new_number = new_number
+        self._lag_ns = round(settings.lag_s * 1e9)
+        self._gap_ns = round(settings.max_gap_s * 1e9)
+        self._stamp_ns: int | None = None
+        self._rows = _Rows.none()
+        self._numbers: dict[str, int] = {}
+
+    def step(
+        self, stamp_ns: int, objects: Sequence[FusedObject], boxes: Mapping[str, Boxes], odom_SE3_base: SE3
+    ) -> Followed:
+        """One timestep later."""
+        survivors = self._survivors(stamp_ns)
+        seconds = 0.0 if self._stamp_ns is None else max(0, stamp_ns - self._stamp_ns) * 1e-9
+        self._stamp_ns = stamp_ns
+        rows = self._rows = self._rows.take(survivors)
+        motion.predict(rows.beliefs, seconds, rows.jerkiness)
+        rows.height_m2 += _HEIGHT_WALK * seconds
+        for life in rows.lives:
+            life.chances += 1
+
+        origin, heading = odom_SE3_base.translation_m[:2], _heading_rad(odom_SE3_base)
+        placed = [i for i, item in enumerate(objects) if _is_placed(item)]
+        seen = sightings([objects[i] for i in placed], odom_SE3_base)
+        row_of, far_off = self._match(stamp_ns, objects, placed, seen, boxes, origin, heading)
+        column_of = {i: k for k, i in enumerate(placed)}
+        restarts = [
+            i for i in far_off if i in column_of and stamp_ns - rows.lives[row_of[i]].placed_ns > _ADRIFT_NS
+        ]
+        taught = [i for i in placed if row_of[i] >= 0 and i not in restarts]
+        lesson = self._teach(taught, row_of, column_of, seen, far_off, origin)
+        for i in taught:
+            if i not in far_off:
+                rows.lives[row_of[i]].placed_ns = stamp_ns
+
+        left = [row_of[i] for i in restarts]
+        fresh = [i for i in placed if row_of[i] < 0 or i in restarts]
+        lives = [rows.lives[row_of[i]] if row_of[i] >= 0 else self._born(objects[i], stamp_ns) for i in fresh]
+        for life in lives:
+            life.placed_ns = stamp_ns
+        for number, i in enumerate(fresh):
+            row_of[i] = len(rows.lives) + number
+        self._begin(lives, seen.take([column_of[i] for i in fresh]), origin)
+        if left:
+            survivors, lesson, row_of = self._without(left, survivors, lesson, row_of)
+        return self._note(stamp_ns, objects, boxes, row_of, Moment(self._rows.beliefs, lesson, seconds, survivors),
+                          origin, heading)  # fmt: skip
+
+    def end(self) -> None:
+        """No track goes on."""
+        for life in self._rows.lives:
+            life.ended = True
+            life.judge(life.born_ns, self._lag_ns, self._settings)
+
+    def ahead(self, stamp_ns: int) -> tuple[Beliefs, tuple[Life, ...], FloatArray, FloatArray]:
+        """Beliefs at a later time, of tracks seen twice at least and lately; lives, heights, variances of these."""
+        useful = [
+            i
+            for i, life in enumerate(self._rows.lives)
+            if life.sightings > 1 and stamp_ns - life.placed_ns <= _ADRIFT_NS and life.verdict != "ghost"
+        ]
+        rows = self._rows.take(np.array(useful, np.int64))
+        seconds = max(0, stamp_ns - (self._stamp_ns or stamp_ns)) * 1e-9
+        motion.predict(rows.beliefs, seconds, rows.jerkiness)
+        return rows.beliefs, tuple(rows.lives), rows.height_m, rows.height_m2 + _HEIGHT_WALK * seconds
+
+    # -- who is there -----------------------------------------------------------------------------------------
+
+    def _survivors(self, stamp_ns: int) -> IntArray:
+        """Rows of tracks that are neither ghosts nor unseen for too long."""
+        keep = []
+        period_ns = 0 if self._stamp_ns is None else stamp_ns - self._stamp_ns
+        for row, life in enumerate(self._rows.lives):
+            known_ns = life.seen_ns[-1] - life.born_ns
+            patience_ns = min(self._gap_ns, max(_PATIENCE_NS, 2 * period_ns) + round(_TRUST * known_ns))
+            if life.verdict == "ghost" or stamp_ns - life.seen_ns[-1] > patience_ns:
+                life.ended = True
+                life.judge(stamp_ns, self._lag_ns, self._settings)
+            else:
+                keep.append(row)
+        return np.array(keep, np.int64)
+
+    def _born(self, item: FusedObject, stamp_ns: int) -> Life:
+        return Life(self._new_number(), group_of(self._ontology, item.label), stamp_ns, chances=1)
+
+    def _begin(self, lives: list[Life], seen: Sightings, origin_m: FloatArray) -> None:
+        """Append rows for first sightings."""
+        if not lives:
+            return
+        motions = [self._motion(life.group) for life in lives]
+        self._rows = self._rows.append(
+            _Rows(
+                motion.begin(seen, origin_m, np.array([m.speed_mps for m in motions])),
+                lives,
+                np.array([(m.jerkiness_at_rest, m.jerkiness) for m in motions]),
+                np.array([self._number(life.group) for life in lives], np.int64),
+                seen.lasting,
+                np.zeros(len(lives)),
+                seen.height_m,
+                seen.height_m2,
+            )
+        )
+
+    def _without(
+        self, gone: list[int], survivors: IntArray, lesson: Lesson, row_of: list[int]
+    ) -> tuple[IntArray, Lesson, list[int]]:
+        """Take out rows whose tracks go on in a row that begins here."""
+        keep = np.ones(len(self._rows.lives), bool)
+        keep[gone] = False
+        rows = np.flatnonzero(keep)
+        known = rows[rows < len(survivors)]
+        number = np.cumsum(keep) - 1
+        self._rows = self._rows.take(rows)
+        left = Lesson(lesson.keep[known], lesson.information[known], lesson.pull[known])
+        return survivors[known], left, [int(number[row]) if row >= 0 else -1 for row in row_of]
+
+    def _note(
+        self,
+        stamp_ns: int,
+        objects: Sequence[FusedObject],
+        boxes: Mapping[str, Boxes],
+        row_of: list[int],
+        moment: Moment,
+        origin_m: FloatArray,
+        heading_rad: float,
+    ) -> Followed:
+        """Write down what was seen of whom, and what is known now."""
+        rows = self._rows
+        for item, row in zip(objects, row_of, strict=True):
+            if row >= 0:
+                rows.lives[row].see(stamp_ns, item, boxes, self._lag_ns)
+        for life in rows.lives:
+            life.judge(stamp_ns, self._lag_ns, self._settings)
+        hit = np.array([row for row in row_of if row >= 0], np.int64)
+        rows.bearing_rad[hit] = polar(rows.beliefs.mean[hit, PLACE], origin_m)[:, 1] - heading_rad
+        # The next timestep takes copies of rows before it changes them, so these may be kept as they are.
+        return Followed(
+            Moment(rows.beliefs, moment.lesson, moment.seconds, moment.survivors),
+            tuple(rows.lives),
+            tuple(row_of),
+            rows.lasting,
+            np.array([stamp_ns - life.placed_ns > _ADRIFT_NS for life in rows.lives], bool),
+            rows.height_m,
+            rows.height_m2,
+        )
+
+    def _motion(self, group: str) -> Motion:
+        own = _MOTIONS.get(group, _OTHER)
+        if self._fixed:
+            return own
+        return Motion(
+            max(own.speed_mps, _UNSTEADY_BASE.speed_mps),
+            max(own.jerkiness_at_rest, _UNSTEADY_BASE.jerkiness_at_rest),
+            max(own.jerkiness, _UNSTEADY_BASE.jerkiness),
+        )
+
+    def _number(self, word: str) -> int:
+        return self._numbers.setdefault(word, len(self._numbers))
+
+    # -- which sighting is which ------------------------------------------------------------------------------
+
+    def _match(
+        self,
+        stamp_ns: int,
+        objects: Sequence[FusedObject],
+        placed: list[int],
+        seen: Sightings,
+        boxes: Mapping[str, Boxes],
+        origin_m: FloatArray,
+        heading_rad: float,
+    ) -> tuple[list[int], set[int]]:
+        """Rows of objects, -1 for none, and which objects are known by the image alone, their place being elsewhere.
+
+        Sure objects choose first, then the others among what is left.
+        """
+        rows = self._rows
+        row_of = [-1] * len(objects)
+        if not objects or not rows.lives:
+            return row_of, set()
+        beliefs = motion.in_polar(rows.beliefs, origin_m)
+        distance2 = np.full((len(rows.lives), len(objects)), np.inf)
+        distance2[:, placed] = matching.distances2(beliefs, seen)
+        farther = np.full(distance2.shape, np.nan)
+        farther[:, placed] = matching.farther(beliefs, seen)
+        turned = turned_within_half(beliefs.mean[:, 1] - heading_rad - rows.bearing_rad)
+        alike = likeness(stamp_ns, rows.lives, turned, objects, boxes, self._turns_px)
+        cost = matching.costs(distance2, farther, alike, self._settings.gate_sigma)
+        groups = [group_of(self._ontology, item.label) for item in objects]
+        of_group = np.array([self._number(word) for word in groups], np.int64)
+        cost[rows.group[:, None] != of_group[None, :]] = np.inf
+        labels = np.array([self._number(item.label) for item in objects], np.int64)
+        own = np.array([self._number(life.label) for life in rows.lives], np.int64)
+        cost += matching.relabelled(own, labels)
+        sure = np.array([item.score >= _SURE for item in objects])
+        left = np.ones(len(rows.lives), bool)
+        for turn in (sure, ~sure):
+            columns = np.flatnonzero(turn)
+            free = np.flatnonzero(left)
+            matched, which = matching.assign(cost[np.ix_(free, columns)], self._settings.gate_sigma)
+            left[free[matched]] = False
+            for row, column in zip(free[matched].tolist(), columns[which].tolist(), strict=True):
+                row_of[column] = row
+        limit = self._settings.gate_sigma**2
+        far_off = {i for i, row in enumerate(row_of) if row >= 0 and distance2[row, i] > limit}
+        return row_of, far_off
+
+    def _teach(
+        self,
+        taught: list[int],
+        row_of: list[int],
+        column_of: Mapping[int, int],
+        seen: Sightings,
+        far_off: set[int],
+        origin_m: FloatArray,
+    ) -> Lesson:
+        """Update the tracks of placed objects; of those whose range cannot be right only the bearing counts."""
+        rows, index = self._rows, np.array([row_of[i] for i in taught], np.int64)
+        what = seen.take([column_of[i] for i in taught])
+        bearing = np.array([i in far_off for i in taught], bool)
+        lesson = motion.update(rows.beliefs, index, what.bearing_only(bearing), origin_m)
+        index, what = index[~bearing], what.take(~bearing)
+        rows.lasting[index] = what.lasting
+        share = rows.height_m2[index] / (rows.height_m2[index] + what.height_m2)
+        rows.height_m[index] += share * (what.height_m - rows.height_m[index])
+        rows.height_m2[index] *= 1 - share
+        return lesson
+
+
+def group_of(ontology: Ontology, label: str) -> str:
+    """Class group of a label; one that the ontology does not know is its own, unlike any name of a config."""
+    entry = ontology.find(label)
+    return entry.group if entry is not None else f"\0{label}"
+
+
+def _is_placed(item: FusedObject) -> bool:
+    """Whether an object's position says where it is; nothing stands within the own vehicle."""
+    return item.has_position and math.hypot(item.position_m[0], item.position_m[1]) >= _OWN_M
+
+
+def _heading_rad(odom_SE3_base: SE3) -> float:
+    """Direction of base x in the fixed frame."""
+    forward = odom_SE3_base.rotation[:, 0]
+    return math.atan2(float(forward[1]), float(forward[0]))

@@ -1,0 +1,132 @@
+"""What is known of one track besides its motion: who it is, when it was seen, and whether it is real."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from perception_batch.config import TrackConfig
+from perception_batch.types import FusedObject, TrackSummary
+
+Verdict = Literal["open", "real", "weak", "ghost"]
+Boxes = npt.NDArray[np.float32]
+
+
+@dataclass(slots=True, eq=False)
+class Life:
+    """One track from its first sighting on."""
+
+    number: int
+    """Counts the tracks of the drive from 0, ghosts included."""
+    group: str
+    """Class group."""
+    born_ns: int
+    """Stamp of its first sighting."""
+    chances: int = 0
+    """Timesteps so far in which it could have been seen, up to the lag after its birth."""
+    hits: int = 0
+    """Those of them in which it was."""
+    verdict: Verdict = "open"
+    """Whether it is a track, as far as hindsight knows."""
+    ended: bool = False
+    """No sighting will be added any more."""
+    seen_ns: list[int] = field(default_factory=list)
+    """Stamps of its sightings, the last one before the timesteps that still wait and all since."""
+    placed_ns: int = 0
+    """Stamp of its last sighting with a position."""
+    sightings: int = 0
+    """All of them."""
+    score_total: float = 0.0
+    """Over `sightings`."""
+    votes: dict[str, float] = field(default_factory=dict)
+    """Sum of scores by label."""
+    label: str = ""
+    """The class with the most votes so far; ties by name."""
+    score_at_gap: float = 0.0
+    """Of the last sighting given out."""
+    boxes: dict[str, tuple[int, Boxes, int]] = field(default_factory=dict)
+    """By camera: stamp, all boxes of the image, and the row of its own, when that camera last saw it."""
+    track_id: int = -1
+    """Its id in results; -1 until it is first given out."""
+    first_ns: int = 0
+    """First timestep given out with it."""
+    last_ns: int = 0
+    """Last timestep given out with it."""
+    observed: int = 0
+    """Timesteps given out in which it was seen."""
+    filled: int = 0
+    """Timesteps given out into which it was filled."""
+    score_sum: float = 0.0
+    """Over `observed`."""
+    cameras: set[str] = field(default_factory=set)
+    """That saw it."""
+    nearest_m: float = math.inf
+    """Smallest horizontal distance given out."""
+
+    @property
+    def mean_score(self) -> float:
+        """Of its sightings so far."""
+        return self.score_total / max(1, self.sightings)
+
+    def see(self, stamp_ns: int, item: FusedObject, boxes: Mapping[str, Boxes], lag_ns: int) -> None:
+        """One more sighting."""
+        self.seen_ns.append(stamp_ns)
+        self.sightings += 1
+        self.score_total += item.score
+        self.hits += stamp_ns <= self.born_ns + lag_ns
+        votes = self.votes
+        votes[item.label] = votes.get(item.label, 0.0) + item.score
+        if item.label != self.label:
+            self.label = min(votes, key=lambda label: (-votes[label], label))
+        for observation in item.observations:
+            self.boxes[observation.camera] = (stamp_ns, boxes[observation.camera], observation.detection)
+
+    def judge(self, stamp_ns: int, lag_ns: int, settings: TrackConfig) -> None:
+        """Decide once `stamp_ns` is the lag after the birth, or no sighting will be added.
+
+        Few sightings make a ghost for good. Unsure ones (mean score) are `weak`: until they have lasted for longer
+        than what fools a detector does.
+        """
+        if self.verdict == "open" and (self.ended or stamp_ns >= self.born_ns + lag_ns):
+            # Half of few chances is as much as all of them can be asked for.
+            enough = self.hits >= min(settings.confirm, 1 + self.chances // 2)
+            self.verdict = "weak" if enough else "ghost"
+        if self.verdict == "weak":
+            sure = self.mean_score >= settings.confirm_score or lag_ns == 0
+            lasting = self.seen_ns[-1] - self.born_ns >= round(settings.confirm_weak_s * 1e9)
+            if sure or lasting:
+                self.verdict = "real"
+
+    def gap_at(self, stamp_ns: int) -> tuple[int, int] | None:
+        """Stamps of the sightings before and after a time between them; None outside of the life."""
+        after = bisect_left(self.seen_ns, stamp_ns)
+        if 0 < after < len(self.seen_ns):
+            return self.seen_ns[after - 1], self.seen_ns[after]
+        return None
+
+    def forget_before(self, stamp_ns: int) -> None:
+        """Drop stamps that no question at or after `stamp_ns` needs."""
+        keep = bisect_left(self.seen_ns, stamp_ns) - 1
+        if keep > 0:
+            del self.seen_ns[:keep]
+
+    def summary(self, class_id: int) -> TrackSummary:
+        """As far as it was given out."""
+        return TrackSummary(
+            self.track_id,
+            class_id,
+            self.label,
+            self.first_ns,
+            self.last_ns,
+            self.observed,
+            self.filled,
+            tuple(sorted(self.cameras)),
+            self.score_sum / self.observed if self.observed else 0.0,
+            self.nearest_m if math.isfinite(self.nearest_m) else math.nan,
+        )
