@@ -126,7 +126,7 @@ class _Page:
             )
         else:
             self.line(f"no ego motion: {ego['why'] or 'the log has none'}")
-        for note in (*facts["rig_notes"], *ego["notes"]):
+        for note in (*facts["stamp_sources"], *facts["rig_notes"], *ego["notes"]):
             self.line(f"note: {note}")
         for step in facts["clock_steps"]:
             at_s = (step["log_ns"] - facts["start_ns"]) / 1e9

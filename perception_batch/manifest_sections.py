@@ -76,8 +76,17 @@ def calibration_section(rig: Rig, fuser: Fuser) -> dict[str, Any]:
         "uncalibrated": dict(rig.uncalibrated),
         "ground_z_m": ground.z_m if rig.cameras else None,
         "ground_source": ground.source if rig.cameras else None,
-        "notes": list(rig.notes),
+        "slope_ahead": _known(ground.slope_ahead) if rig.cameras else None,
+        "camera_pitch_deg": {
+            name: round(math.degrees(pitch), 4)
+            for name, pitch in zip(sorted(rig.cameras), ground.camera_pitch_rad, strict=False)
+        },
+        "notes": [*rig.notes, *fuser.notes],
     }
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def model_section(info: DetectorInfo, input_hw: Iterable[tuple[int, int]]) -> dict[str, Any]:

@@ -113,6 +113,11 @@ class DriveLog:
         return self._motion.report(self._base_frame, self._heads.values(), self.stop_ns)
 
     @property
+    def stamp_sources(self) -> tuple[str, ...]:
+        """Where the times of video files come from; one line each."""
+        return self._files.stamp_sources
+
+    @property
     def transform_frames(self) -> tuple[str, ...]:
         """Names of all frames between which the log has transforms, as far as it was looked at."""
         return tuple(sorted(self._side.tree.frames))

@@ -67,6 +67,17 @@ class DriveFiles:
             found += [replace(loss, reason=f"{name}: {loss.reason}") for loss in file.losses]
         return tuple(dict.fromkeys(found))
 
+    @property
+    def stamp_sources(self) -> tuple[str, ...]:
+        """Where the times of files come from that have none of their own, such as videos; one line each."""
+        sources = ((file.path.name, str(getattr(file, "stamp_source", ""))) for file in self.opened)
+        words = {"1970": "nowhere: it begins in 1970; put its start into a file .start_ns beside it"}
+        return tuple(
+            f"{printable(name)}: its time comes from {words.get(source, source + ' beside it')}"
+            for name, source in sources
+            if source
+        )
+
     def of_types(self, *types: str) -> frozenset[str]:
         """Names of the topics of these message types."""
         return frozenset(t.name for t in self.topics if t.type in types)
