@@ -6,11 +6,11 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from perception_batch import __version__
+from perception_batch import __version__, compare_command, export_command, verify_command
 from perception_batch.errors import EXIT_NOTHING, EXIT_USAGE, PerceptionBatchError, printable
 from perception_batch.evaluate import command as evaluate_words
 from perception_batch.signals import Stopped, handled
@@ -22,6 +22,14 @@ _EXAMPLES = {
     "run": "example: perception-batch run drive.bag --out out --model yolo11n.pt --set detect.batch_size=16",
     "fuse": "example: perception-batch fuse out/drive --set detect.score=0.4",
     "render": "example: perception-batch render out/drive --set render.width_px=1280",
+}
+
+_COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "evaluate": evaluate_words.run_command,
+    "simulate": simulate_words.run_command,
+    "compare": compare_command.run_command,
+    "verify": verify_command.run_command,
+    "export": export_command.run_command,
 }
 
 
@@ -108,6 +116,12 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate_words.add_arguments(command("evaluate", words, evaluate_words.EXAMPLE))
     words = "Draw a multi-camera drive with exact truth, and write it as a real log."
     simulate_words.add_arguments(command("simulate", words, simulate_words.EXAMPLE))
+    words = "What two runs of one drive found differently: boxes, tracks, classes; worst frames first."
+    compare_command.add_arguments(command("compare", words, compare_command.EXAMPLE))
+    words = "Whether a model gives the same boxes at every batch size, backend and precision; exit 1 if not."
+    verify_command.add_arguments(command("verify", words, verify_command.EXAMPLE))
+    words = "Build the fast form of a model, for OpenVINO, ONNX Runtime or TensorRT."
+    export_command.add_arguments(command("export", words, export_command.EXAMPLE))
     return parser
 
 
@@ -154,10 +168,9 @@ def _fail(message: object, status: int) -> int:
 
 
 def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
-    if arguments.command == "evaluate":
-        return evaluate_words.run_command(arguments)
-    if arguments.command == "simulate":
-        return simulate_words.run_command(arguments)
+    run_command = _COMMANDS.get(arguments.command)
+    if run_command is not None:
+        return run_command(arguments)
     from perception_batch.config import load_config
 
     names = _names(getattr(arguments, "cameras", None))

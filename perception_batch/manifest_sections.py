@@ -141,7 +141,19 @@ def losses_section(log: DriveLog, accounts: Accounts) -> list[dict[str, Any]]:
 def versions() -> dict[str, str]:
     """Of this package and of those that results depend on."""
     found = {"perception_batch": __version__, "python": platform.python_version()}
-    for name in ("numpy", "opencv-python", "torch", "torchvision", "ultralytics", "rosbags", "av", "pyarrow"):
+    for name in (
+        "numpy",
+        "opencv-python",
+        "torch",
+        "torchvision",
+        "ultralytics",
+        "openvino",
+        "onnxruntime",
+        "tensorrt",
+        "rosbags",
+        "av",
+        "pyarrow",
+    ):
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found

@@ -82,6 +82,9 @@ def test_no_file_is_named_by_nothing_and_none_is_a_barn() -> None:
         ["render", "--help"],
         ["simulate", "--help"],
         ["evaluate", "--help"],
+        ["compare", "--help"],
+        ["verify", "--help"],
+        ["export", "--help"],
     ],
 )
 def test_help_imports_nothing_heavy_and_shows_an_example(words: list[str]) -> None:

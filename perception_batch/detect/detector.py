@@ -19,14 +19,14 @@ class DetectorInfo:
     """What was loaded, for the manifest and for those who prepare its input."""
 
     path: Path
-    """The weights file."""
+    """The file that was loaded: weights, or an exported model."""
     sha256: str
-    """Of the weights file, lower-case hex."""
+    """Of the weights, lower-case hex; of an exported model's too, those that it was made from."""
     backend: str
     """Name in `BACKENDS`."""
     device: str
     """``cpu`` or ``cuda:N``."""
-    precision: Literal["fp32", "fp16"]
+    precision: Literal["fp32", "fp16", "int8"]
     """Of the network; boxes are decoded and suppressed in fp32 always."""
     labels: Mapping[int, str]
     """The model's own class names by class number."""

@@ -1,4 +1,4 @@
-"""What a network gives, to boxes of the original images. Torch tensors in, on any device; NumPy out.
+"""What a network gives, to boxes of the original images, in NumPy. `torch_postprocess` does the same on a device.
 
 Each image's boxes depend on that image alone, and never on how long anything takes (Ultralytics' own NMS gives
 up after a wall-clock limit).
@@ -7,7 +7,7 @@ up after a wall-clock limit).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,20 +16,21 @@ from perception_batch.errors import ModelError
 from perception_batch.geometry import DetectorView
 from perception_batch.types import Detections
 
-if TYPE_CHECKING:
-    import torch
-
-OutputForm = Literal["dense", "end2end", "queries"]
+OutputForm = Literal["dense", "one2one", "end2end", "queries"]
 """``dense``: (N, 4 + classes, anchors), centre boxes in input px, to be suppressed (YOLOv8, 11);
+``one2one``: (N, 4 + classes, anchors), corner boxes in input px, of which the best are final (YOLO26 exported here);
 ``end2end``: (N, rows, 6), corner boxes in input px, score, class, final (YOLOv10, 26);
 ``queries``: (N, rows, 6), centre boxes as fractions of the input, score, class, final (RT-DETR)."""
 
 # As in Ultralytics: more candidates than this in one image are cut by score before suppression.
 MAX_CANDIDATES = 30_000
+NOT_FINITE = (
+    "the network's scores are not finite: damaged weights, or fp16 that overflows (detect.precision=fp32)"
+)
 
 
 def select(
-    output: torch.Tensor,
+    output: npt.NDArray[np.floating],
     form: OutputForm,
     keep_score: Sequence[float],
     *,
@@ -37,7 +38,7 @@ def select(
     iou: float,
     max_detections: int,
 ) -> list[npt.NDArray[np.float32]]:
-    """The boxes to keep of each image, on the device; one copy to the host at the end.
+    """The boxes to keep of each image.
 
     Args:
         output: the network's, see `OutputForm`; rows beyond ``len(keep_score)`` are padding and ignored.
@@ -53,34 +54,25 @@ def select(
     Raises:
         ModelError: the output has another shape, or is not finite.
     """
-    import torch
-
-    n = len(keep_score)
-    _check_shape(output, form, n)
-    output = output[:n].float()
-    keep = torch.tensor(list(keep_score), dtype=torch.float32).to(output.device)
-    best = output[:, 4:].amax(1) if form == "dense" else output[:, :, 4]  # (n, anchors); carries NaN along
-    if not bool(torch.isfinite(best).all()):
-        raise ModelError(
-            "the network's scores are not finite: damaged weights, or fp16 that overflows (detect.precision=fp32)"
-        )
-    # Candidates are few: the cut by score comes first, everything after works on them alone. Rows come out
-    # ordered by image, then anchor.
-    image, anchor = (best >= keep[:, None]).nonzero(as_tuple=True)
-    if form == "dense":
-        found = output[image, :, anchor]
-        score, label = found[:, 4:].max(1)
-        rows = torch.cat([_corners(found[:, :4]), score[:, None], label[:, None].float()], 1)
-    else:
-        rows = output[image, anchor]
+    check_shape(tuple(output.shape), form, len(keep_score))
+    pick = {"dense": _suppressed, "one2one": _paired}.get(form)
+    chosen = []
+    for image, keep in zip(output, keep_score, strict=False):  # what is longer is padding
+        rows = image.astype(np.float32, copy=False)
+        scores = rows[4:].max(0) if pick else rows[:, 4]  # carries NaN along
+        if not np.isfinite(scores).all():
+            raise ModelError(NOT_FINITE)
+        if pick is not None:
+            chosen.append(pick(rows, scores, np.float32(keep), iou, max_detections))
+            continue
+        final = rows[scores >= np.float32(keep)]
         if form == "queries":
             h, w = input_hw
-            boxes = _corners(rows[:, :4]) * rows.new_tensor([w, h, w, h])
-            rows = torch.cat([boxes, rows[:, 4:]], 1)
-    counts = torch.bincount(image, minlength=n).tolist()
-    kept = [_best(part, form, iou, max_detections) for part in torch.split(rows, counts)]
-    host = torch.cat(kept).cpu().numpy() if kept else np.zeros((0, 6), np.float32)
-    return np.split(host, np.cumsum([len(part) for part in kept])[:-1])
+            final = np.concatenate(
+                [_corners(final[:, :4]) * np.array([w, h, w, h], np.float32), final[:, 4:]], 1
+            )
+        chosen.append(final[np.argsort(-final[:, 4], kind="stable")[:max_detections]])
+    return chosen
 
 
 def to_detections(rows: npt.NDArray[np.float32], view: DetectorView) -> Detections:
@@ -99,34 +91,71 @@ def to_detections(rows: npt.NDArray[np.float32], view: DetectorView) -> Detectio
     )
 
 
-def _check_shape(output: Any, form: OutputForm, n: int) -> None:
-    shape = tuple(getattr(output, "shape", ()))
-    wanted = "(images, 4 + classes, anchors)" if form == "dense" else "(images, rows, 6)"
-    right = len(shape) == 3 and shape[0] >= n and (shape[1] > 4 if form == "dense" else shape[2] == 6)
+def check_shape(shape: tuple[int, ...], form: OutputForm, n: int) -> None:
+    """Refuse what is no output of this form for at least `n` images.
+
+    Raises:
+        ModelError: says what came and what was expected.
+    """
+    per_anchor = form in ("dense", "one2one")
+    wanted = "(images, 4 + classes, anchors)" if per_anchor else "(images, rows, 6)"
+    right = len(shape) == 3 and shape[0] >= n and (shape[1] > 4 if per_anchor else shape[2] == 6)
     if not right:
         raise ModelError(
             f"the network gave an output of shape {shape}, expected is {wanted}: no detector's output"
         )
 
 
-def _corners(cxcywh: torch.Tensor) -> torch.Tensor:
+def _corners(cxcywh: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """(K, 4) centre and size as left, top, right, bottom."""
-    import torch
-
-    half = cxcywh[:, 2:] / 2
-    return torch.cat([cxcywh[:, :2] - half, cxcywh[:, :2] + half], 1)
+    half = cxcywh[:, 2:] / np.float32(2)
+    return np.concatenate([cxcywh[:, :2] - half, cxcywh[:, :2] + half], 1)
 
 
-def _best(rows: torch.Tensor, form: OutputForm, iou: float, max_detections: int) -> torch.Tensor:
-    """The rows of one image that stay, best first."""
-    import torch
-    from torchvision.ops import batched_nms
+def _suppressed(
+    rows: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], keep: np.float32, iou: float, most: int
+) -> npt.NDArray[np.float32]:
+    """The boxes of one (4 + classes, anchors) output that no better one of their class covers, best first."""
+    anchor = np.flatnonzero(scores >= keep)
+    anchor = anchor[np.argsort(-scores[anchor], kind="stable")[:MAX_CANDIDATES]]
+    found = rows[:, anchor].T
+    boxes, label = _corners(found[:, :4]), found[:, 4:].argmax(1)
+    # In double, as the torch twin. The best that is left stays, and takes with it what it covers.
+    x0, y0, x1, y1 = boxes.T.astype(np.float64)
+    area = (x1 - x0) * (y1 - y0)
+    left = np.arange(len(anchor))
+    kept: list[int] = []
+    while len(left) and len(kept) < most:
+        best, left = left[0], left[1:]
+        kept.append(best)
+        near = left[label[left] == label[best]]
+        width = np.minimum(x1[near], x1[best]) - np.maximum(x0[near], x0[best])
+        height = np.minimum(y1[near], y1[best]) - np.maximum(y0[near], y0[best])
+        inter = np.maximum(width, 0) * np.maximum(height, 0)
+        with np.errstate(invalid="ignore", divide="ignore"):  # two boxes without area
+            covered = near[inter / (area[near] + area[best] - inter) > iou]
+        if len(covered):
+            left = left[~np.isin(left, covered, assume_unique=True)]
+    return np.concatenate(
+        [boxes[kept], scores[anchor[kept], None], label[kept, None].astype(np.float32)], 1, dtype=np.float32
+    )
 
-    if form == "dense":
-        if len(rows) > MAX_CANDIDATES:
-            rows = rows[torch.sort(rows[:, 4], descending=True, stable=True).indices[:MAX_CANDIDATES]]
-        # In double, because it moves the classes apart by adding multiples of the image size to the boxes.
-        index = batched_nms(rows[:, :4].double(), rows[:, 4].double(), rows[:, 5], iou)
-    else:
-        index = torch.sort(rows[:, 4], descending=True, stable=True).indices
-    return rows[index[:max_detections]]
+
+def _paired(
+    rows: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], keep: np.float32, _: float, most: int
+) -> npt.NDArray[np.float32]:
+    """The best pairs of anchor and class among the best anchors, as Ultralytics' end-to-end heads choose them.
+
+    Not more than there are anchors, as there.
+    """
+    most = min(most, rows.shape[1])
+    anchor = np.flatnonzero(scores >= keep)
+    anchor = anchor[np.argsort(-scores[anchor], kind="stable")[:most]]
+    pairs = rows[4:, anchor].T
+    row, label = np.nonzero(pairs >= keep)
+    score = rows[4 + label, anchor[row]]
+    best = np.argsort(-score, kind="stable")[:most]
+    row, label = row[best], label[best]
+    return np.concatenate(
+        [rows[:4, anchor[row]].T, score[best, None], label[:, None].astype(np.float32)], 1, dtype=np.float32
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -15,9 +14,12 @@ import numpy.typing as npt
 import torch
 
 from perception_batch.config import DetectConfig
-from perception_batch.detect import postprocess
+from perception_batch.detect.cores import share_cores
 from perception_batch.detect.detector import DetectorInfo
+from perception_batch.detect.detector_input import check_batch, fit_view
+from perception_batch.detect.postprocess import OutputForm, to_detections
 from perception_batch.detect.preprocess import BAR_VALUE
+from perception_batch.detect.torch_postprocess import select
 from perception_batch.detect.ultralytics_import import load_checkpoint
 from perception_batch.detect.weights import sha256_of
 from perception_batch.errors import ConfigError, ModelError, printable
@@ -33,9 +35,6 @@ AUTO_BATCH_CUDA = 32
 # A CPU works a batch in parts of this many images: more fall out of the caches and need more memory, and parts
 # of one shape give the same bits whatever the batch size.
 CPU_PART = 4
-# Copies of the network on a CPU, each with threads of its own: threads of one copy wait for each other at every
-# layer, and for whatever else runs on their cores (decoding, encoding); copies wait for nothing.
-MOST_COPIES_CPU = 8
 
 
 class TorchDetector:
@@ -44,7 +43,7 @@ class TorchDetector:
     def __init__(
         self,
         network: torch.nn.Module,
-        form: postprocess.OutputForm,
+        form: OutputForm,
         info: DetectorInfo,
         settings: DetectConfig,
     ) -> None:
@@ -73,16 +72,9 @@ class TorchDetector:
                 f"{printable(path)} has SHA-256 {sha256}, detect.sha256 pins {printable(settings.sha256)}: "
                 "not the weights that were meant"
             )
-        model = _load(path)
-        head, form = _read_head(model, path)
-        labels = _read_labels(model, path)
+        model, head, form = load_network(path)
         on_cpu = device.type == "cpu"
-        copies = (
-            (min(_usable_cores(), MOST_COPIES_CPU) if settings.copies == "auto" else settings.copies)
-            if on_cpu
-            else 1
-        )
-        threads = max(1, _usable_cores() // copies) if settings.threads == "auto" else settings.threads
+        copies, threads = share_cores(settings)
         batch_size = settings.batch_size
         if batch_size == "auto":
             batch_size = AUTO_BATCH_CPU if on_cpu else AUTO_BATCH_CUDA
@@ -92,18 +84,17 @@ class TorchDetector:
             backend="torch",
             device=str(device),
             precision=precision,
-            labels=labels,
-            stride=max(32, round(float(torch.as_tensor(model.stride).max()))),
+            labels=labels_of(model, path),
+            stride=stride_of(model),
             family="stretch" if form == "queries" else "letterbox",
             task="detect",
             batch_size=batch_size,
             threads=threads if on_cpu else 0,
-            copies=copies,
+            copies=copies if on_cpu else 1,
         )
         if form == "end2end":
             head.max_det = settings.max_detections
         network = optimize(model, head, form, device, precision)
-        logger.info("loaded %s (SHA-256 %s) on %s in %s", printable(path), sha256, info.device, precision)
         return cls(network, form, info, settings)
 
     @property
@@ -120,17 +111,14 @@ class TorchDetector:
         rotate_deg: int = 0,
     ) -> DetectorView:
         """How images of one size become this detector's input; see `Detector`."""
-        try:
-            return DetectorView.fit(
-                image_hw,
-                long_side_px=image_size or self._settings.image_size,
-                stride_px=self._info.stride,
-                roi_px=roi_px,
-                rotate_deg=rotate_deg,
-                stretch=self._info.family == "stretch",
-            )
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
+        return fit_view(
+            image_hw,
+            image_size=image_size or self._settings.image_size,
+            stride=self._info.stride,
+            family=self._info.family,
+            roi_px=roi_px,
+            rotate_deg=rotate_deg,
+        )
 
     def detect(
         self,
@@ -140,16 +128,7 @@ class TorchDetector:
     ) -> list[Detections]:
         """Boxes of prepared images; see `Detector`. Out of CUDA memory, the batch is halved for good."""
         n = len(images)
-        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
-            raise ValueError(f"expected (N, H, W, 3) uint8 images, got {images.shape} {images.dtype}")
-        if not len(views) == len(keep_score) == n <= self._info.batch_size:
-            raise ValueError(
-                f"{n} images, {len(views)} views, {len(keep_score)} scores; equal numbers were expected, "
-                f"at most {self._info.batch_size}"
-            )
-        input_hw = (images.shape[1], images.shape[2])
-        if any(view.input_hw != input_hw for view in views):
-            raise ValueError(f"all views of a batch have its size {input_hw}")
+        input_hw = check_batch(images, views, keep_score, self._info.batch_size)
         rows: list[npt.NDArray[np.float32]] = []
         while len(rows) < n:
             part = slice(len(rows), len(rows) + self._chunk)
@@ -158,7 +137,7 @@ class TorchDetector:
                 self._halve(input_hw)
             else:
                 rows.extend(found)
-        return [postprocess.to_detections(row, view) for row, view in zip(rows, views, strict=True)]
+        return [to_detections(row, view) for row, view in zip(rows, views, strict=True)]
 
     def copy(self) -> TorchDetector:
         """The same network once more, for another thread; see `Detector`."""
@@ -179,7 +158,7 @@ class TorchDetector:
         try:
             with torch.inference_mode(), self._exact():
                 output = self._forward(images)
-                return postprocess.select(
+                return select(
                     output,
                     self._form,
                     keep_score,
@@ -281,13 +260,18 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def choose_precision(
-    wanted: Literal["auto", "fp32", "fp16"], device: torch.device
+    wanted: Literal["auto", "fp32", "fp16", "int8"], device: torch.device
 ) -> Literal["fp32", "fp16"]:
     """``auto`` is fp16 on CUDA, fp32 elsewhere.
 
     Raises:
-        ConfigError: fp16 was asked for on a CPU.
+        ConfigError: fp16 was asked for on a CPU, or int8.
     """
+    if wanted == "int8":
+        raise ConfigError(
+            "detect.precision int8 is a matter of exported models, not of the torch backend: allowed there are auto, "
+            "fp32, fp16"
+        )
     if device.type == "cuda":
         return "fp32" if wanted == "fp32" else "fp16"
     if wanted == "fp16":
@@ -300,7 +284,7 @@ def choose_precision(
 def optimize(
     model: Any,
     head: Any,
-    form: postprocess.OutputForm,
+    form: OutputForm,
     device: torch.device,
     precision: Literal["fp32", "fp16"],
 ) -> torch.nn.Module:
@@ -330,9 +314,20 @@ def optimize(
     return network
 
 
-def _usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def load_network(path: Path) -> tuple[Any, Any, OutputForm]:
+    """An Ultralytics detection model on the CPU, fused, its last layer, and what that gives.
+
+    Raises:
+        ModelError: not an Ultralytics detection model.
+    """
+    model = _load(path)
+    head, form = _read_head(model, path)
+    return model, head, form
+
+
+def stride_of(model: Any) -> int:
+    """Height and width of a network's input are multiples of this, px."""
+    return max(32, round(float(torch.as_tensor(model.stride).max())))
 
 
 def _load(path: Path) -> Any:
@@ -349,7 +344,7 @@ def _load(path: Path) -> Any:
         ) from None
 
 
-def _read_head(model: Any, path: Path) -> tuple[Any, postprocess.OutputForm]:
+def _read_head(model: Any, path: Path) -> tuple[Any, OutputForm]:
     """The last layer, and what it gives.
 
     Raises:
@@ -371,7 +366,12 @@ def _read_head(model: Any, path: Path) -> tuple[Any, postprocess.OutputForm]:
     )
 
 
-def _read_labels(model: Any, path: Path) -> dict[int, str]:
+def labels_of(model: Any, path: Path) -> dict[int, str]:
+    """A network's own class names by class number.
+
+    Raises:
+        ModelError: it has none.
+    """
     names = getattr(model, "names", None)
     if isinstance(names, (list, tuple)):
         names = dict(enumerate(names))

@@ -79,7 +79,13 @@ def ultralytics_download(target: Path) -> None:
 def _imported() -> Iterator[None]:
     """Ultralytics can be imported and called inside; afterwards the process is as before."""
     import cv2
-    import torch
+
+    try:
+        import torch
+    except ImportError as error:
+        raise ModelError(
+            f"weights in .pt form need the package torch, which cannot be imported: {error}"
+        ) from None
 
     saved = {name: os.environ.get(name) for name in (*_QUIET, *_TOUCHED, "YOLO_CONFIG_DIR")}
     cv2_threads, torch_threads = cv2.getNumThreads(), torch.get_num_threads()

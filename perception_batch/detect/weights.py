@@ -15,6 +15,9 @@ from perception_batch.errors import ModelError, printable
 
 logger = logging.getLogger(__name__)
 
+EXPORTED = frozenset({".xml", ".onnx", ".engine"})
+"""Endings of exported models."""
+
 # A child process asks, so that a name server that never answers costs these seconds and no more.
 _CONNECTION_TIMEOUT_S = 5.0
 _ASK_HOST = "import urllib.request as u; u.urlopen('https://github.com', timeout=4).close()"
@@ -27,7 +30,7 @@ def cache_dir() -> Path:
 
 
 def find_weights(model: str) -> Path:
-    """The weights file that `detect.model` names.
+    """The weights, or the exported model, that `detect.model` names: a file, or a folder with a model in it.
 
     Looks at the path as given, then in ``data/models`` below the working directory, then in the cache. A plain
     name that Ultralytics publishes, such as ``yolo11n.pt``, is downloaded by Ultralytics into the cache where
@@ -45,7 +48,7 @@ def find_weights(model: str) -> Path:
         looked += [Path("data/models") / given, cache_dir() / "models" / given]
     for path in looked:
         try:
-            if path.is_file():
+            if path.is_file() or (path.is_dir() and _holds_model(path)):
                 return path
         except (OSError, ValueError):  # a name that no file can have
             continue
@@ -56,6 +59,10 @@ def find_weights(model: str) -> Path:
     if plain:
         hint += "; names that Ultralytics publishes, such as yolo11n.pt, are downloaded where there is a connection"
     raise ModelError(f"no weights {printable(model)!r}: looked at {places}; {hint}")
+
+
+def _holds_model(folder: Path) -> bool:
+    return any(path.suffix.lower() in EXPORTED for path in folder.iterdir())
 
 
 def sha256_of(path: Path) -> str:
@@ -90,7 +97,10 @@ def _download(name: str, folder: Path) -> Path | None:
     """`name` fetched by Ultralytics into `folder`; None where it is not published or cannot be had."""
     from perception_batch.detect.ultralytics_import import is_published, ultralytics_download
 
-    if not is_published(name) or not _connected():
+    try:
+        if not is_published(name) or not _connected():
+            return None
+    except ModelError:  # without Ultralytics nothing is downloaded
         return None
     target = folder / name
     try:

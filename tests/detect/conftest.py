@@ -47,6 +47,10 @@ def _make_weights(folder: Path, config: str, classes: int = 4) -> Path:
         kinds |= {"-seg": tasks.SegmentationModel, "-obb": tasks.OBBModel, "-pose": tasks.PoseModel}
         kind = next((k for mark, k in kinds.items() if mark in config), tasks.DetectionModel)
         model = kind(config, nc=classes, verbose=False)
+        if "yolo26" in config:
+            model.end2end = (
+                True  # chosen when the weights are published; the description alone does not do it
+            )
         model.names = {i: f"thing {i}" for i in range(classes)}
         head = model.model[-1]
         lasts = [b[-1] for name in ("cv3", "one2one_cv3") for b in getattr(head, name, None) or ()]

@@ -1,6 +1,8 @@
-"""From a network's output to boxes, against NMS by loops."""
+"""From a network's output to boxes, in NumPy and in PyTorch, against NMS by loops."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,11 +10,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perception_batch.detect.postprocess import MAX_CANDIDATES, select, to_detections
+from perception_batch.detect import postprocess, torch_postprocess
+from perception_batch.detect.postprocess import MAX_CANDIDATES, to_detections
 from perception_batch.errors import ModelError
 from perception_batch.geometry import DetectorView, box_iou
 
 HW = (64, 96)
+
+
+def select_in_torch(output: np.ndarray, *arguments: Any, **options: Any) -> list[np.ndarray]:
+    return torch_postprocess.select(torch.from_numpy(output), *arguments, **options)
+
+
+both = pytest.mark.parametrize("select", [postprocess.select, select_in_torch], ids=["numpy", "torch"])
 
 
 def dense(seed: int, images: int, anchors: int, classes: int) -> np.ndarray:
@@ -59,44 +69,85 @@ def test_dense_output_equals_nms_by_loops(
 ) -> None:
     output = dense(seed, images + padding, anchors, classes)
     keep = [0.1 + 0.2 * i for i in range(images)]
-    found = select(torch.from_numpy(output), "dense", keep, input_hw=HW, iou=iou, max_detections=top)
-    assert len(found) == images
+    found = postprocess.select(output, "dense", keep, input_hw=HW, iou=iou, max_detections=top)
+    twin = select_in_torch(output, "dense", keep, input_hw=HW, iou=iou, max_detections=top)
+    assert len(found) == len(twin) == images
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(found, twin, strict=True)), "equal to the byte"
     for i, rows in enumerate(found):
         np.testing.assert_allclose(rows, nms_by_loops(output[i], keep[i], iou, top), atol=1e-4)
         assert rows.dtype == np.float32
 
 
-def test_final_outputs_are_only_cut_by_score() -> None:
-    rows = torch.tensor([[[10, 10, 20, 20, 0.3, 1], [10, 10, 20, 20, 0.9, 1], [0, 0, 5, 5, 0.1, 0]]])
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    anchors=st.integers(1, 40),
+    classes=st.integers(1, 4),
+    top=st.sampled_from([1, 5, 300]),
+)
+def test_the_best_pairs_of_anchor_and_class_are_those_of_ultralytics(
+    seed: int, anchors: int, classes: int, top: int
+) -> None:
+    """An end-to-end head's choice, by sorting all pairs of the best anchors."""
+    output = dense(seed, 1, anchors, classes)
+    (found,) = postprocess.select(output, "one2one", [0.3], input_hw=HW, iou=0.7, max_detections=top)
+    top = min(top, anchors)
+    best = sorted(range(anchors), key=lambda a: -output[0, 4:, a].max())[:top]
+    pairs = sorted(((output[0, 4 + c, a], c, a) for a in best for c in range(classes)), key=lambda p: -p[0])[
+        :top
+    ]
+    wanted = [[*output[0, :4, a], score, c] for score, c, a in pairs if score >= np.float32(0.3)]
+    np.testing.assert_array_equal(found, np.array(wanted, np.float32).reshape(-1, 6))
+
+
+def test_equal_scores_and_boxes_without_area_are_the_same_in_both() -> None:
+    output = dense(5, 2, 40, 2)
+    output[:, 4:] = np.round(output[:, 4:], 1)
+    output[:, 2:4, ::5] = 0
+    output[0, :4, 1] = output[0, :4, 0]
+    arguments = {"input_hw": HW, "iou": 0.5, "max_detections": 300}
+    found = postprocess.select(output, "dense", [0.1, 0.1], **arguments)
+    twin = select_in_torch(output, "dense", [0.1, 0.1], **arguments)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(found, twin, strict=True))
+
+
+@both
+def test_final_outputs_are_only_cut_by_score(select: Any) -> None:
+    rows = np.float32([[[10, 10, 20, 20, 0.3, 1], [10, 10, 20, 20, 0.9, 1], [0, 0, 5, 5, 0.1, 0]]])
     (found,) = select(rows, "end2end", [0.2], input_hw=HW, iou=0.7, max_detections=300)
     np.testing.assert_allclose(found[:, 4], [0.9, 0.3])
     np.testing.assert_allclose(found[0, :4], [10, 10, 20, 20])
-    queries = torch.tensor([[[0.5, 0.5, 0.5, 0.25, 0.8, 2]]])
+    queries = np.float32([[[0.5, 0.5, 0.5, 0.25, 0.8, 2]]])
     (found,) = select(queries, "queries", [0.2], input_hw=HW, iou=0.7, max_detections=300)
     np.testing.assert_allclose(found, [[24, 24, 72, 40, 0.8, 2]], atol=1e-5)
 
 
-def test_no_candidates_at_all() -> None:
-    found = select(torch.zeros(3, 8, 10), "dense", [0.1] * 3, input_hw=HW, iou=0.7, max_detections=300)
+@both
+def test_no_candidates_at_all(select: Any) -> None:
+    found = select(
+        np.zeros((3, 8, 10), np.float32), "dense", [0.1] * 3, input_hw=HW, iou=0.7, max_detections=300
+    )
     assert [len(rows) for rows in found] == [0, 0, 0]
     view = DetectorView.fit((128, 192), long_side_px=96)
     assert len(to_detections(found[0], view)) == 0
 
 
-def test_more_candidates_than_the_cap_are_cut_by_score() -> None:
+@both
+def test_more_candidates_than_the_cap_are_cut_by_score(select: Any) -> None:
     anchors = MAX_CANDIDATES + 50
-    output = torch.zeros(1, 5, anchors)
-    output[0, :2] = torch.arange(anchors) * 3.0
+    output = np.zeros((1, 5, anchors), np.float32)
+    output[0, :2] = 8
     output[0, 2:4] = 1
-    output[0, 4] = torch.linspace(0.9, 0.1, anchors)
+    output[0, :2, -51:-49] = [[30, 60], [30, 60]]  # the last but fifty, and the first beyond the cap
+    output[0, 4] = np.linspace(0.9, 0.1, anchors)
     (found,) = select(output, "dense", [0.0], input_hw=HW, iou=0.7, max_detections=anchors)
-    assert len(found) == MAX_CANDIDATES
-    assert found[-1, 4] > 0.1
+    assert found[:, 0].tolist() == [7.5, 29.5]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_scores_that_are_no_numbers_are_an_error(bad: float) -> None:
-    output = torch.rand(2, 7, 30)
+@both
+def test_scores_that_are_no_numbers_are_an_error(select: Any, bad: float) -> None:
+    output = np.random.default_rng(1).random((2, 7, 30), np.float32)
     output[1, 5, 3] = bad
     with pytest.raises(ModelError, match="not finite"):
         select(output, "dense", [0.5, 0.5], input_hw=HW, iou=0.7, max_detections=300)
@@ -106,9 +157,10 @@ def test_scores_that_are_no_numbers_are_an_error(bad: float) -> None:
     ("shape", "form"),
     [((1, 4, 30), "dense"), ((1, 1000), "dense"), ((1, 300, 7), "end2end"), ((0, 8, 3), "dense")],
 )
-def test_other_shapes_are_an_error(shape: tuple[int, ...], form: str) -> None:
+@both
+def test_other_shapes_are_an_error(select: Any, shape: tuple[int, ...], form: str) -> None:
     with pytest.raises(ModelError, match="shape"):
-        select(torch.zeros(shape), form, [0.5], input_hw=HW, iou=0.7, max_detections=300)  # type: ignore[arg-type]
+        select(np.zeros(shape, np.float32), form, [0.5], input_hw=HW, iou=0.7, max_detections=300)
 
 
 def test_detections_are_clipped_sorted_and_have_an_area() -> None:

@@ -45,7 +45,9 @@ def equal(a: Detections, b: Detections) -> bool:
 
 @pytest.fixture(scope="module")
 def settings(make_weights: Make) -> DetectConfig:
-    return DetectConfig(model=str(make_weights("yolo11n.yaml")), device="cpu", batch_size=4, image_size=160)
+    return DetectConfig(
+        model=str(make_weights("yolo11n.yaml")), backend="torch", device="cpu", batch_size=4, image_size=160
+    )
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +230,7 @@ def test_a_pinned_hash_must_agree(settings: DetectConfig) -> None:
 )
 def test_models_for_other_tasks_are_refused(make_weights: Make, config: str, task: str) -> None:
     with pytest.raises(ModelError, match=f"task '{task}'.*only detection models"):
-        open_detector(DetectConfig(model=str(make_weights(config)), device="cpu"))
+        open_detector(DetectConfig(model=str(make_weights(config)), backend="torch", device="cpu"))
 
 
 class Evil:
@@ -259,7 +261,7 @@ def test_files_that_are_no_weights(
     torch.save([1, 2], tmp_path / "list.pt")
     for name in [*contents, "evil.pt", "state.pt", "list.pt"]:
         with pytest.raises(ModelError) as caught:
-            open_detector(DetectConfig(model=str(tmp_path / name), device="cpu"))
+            open_detector(DetectConfig(model=str(tmp_path / name), backend="torch", device="cpu"))
         assert str(caught.value).isprintable(), name
         assert name in str(caught.value)
     assert not (tmp_path / "pwned").exists(), "weights ran a command"
@@ -275,7 +277,7 @@ import cv2, torch
 from perception_batch.config import DetectConfig
 state = lambda: [dict(os.environ), cv2.getNumThreads(), torch.get_num_threads(), sorted(os.listdir("."))]
 before = state()
-detect.open_detector(DetectConfig(model={settings.model!r}, device="cpu"))
+detect.open_detector(DetectConfig(model={settings.model!r}, backend="torch", device="cpu"))
 from ultralytics.utils import SETTINGS, ONLINE, AUTOINSTALL
 print(json.dumps([light, before == state(), ONLINE, AUTOINSTALL]))
 """
@@ -291,7 +293,7 @@ print(json.dumps([light, before == state(), ONLINE, AUTOINSTALL]))
 @pytest.mark.parametrize("config", ["yolov8n.yaml", "yolo11n.yaml", "yolo26n.yaml", "rtdetr-l.yaml"])
 @pytest.mark.parametrize("precision", ["fp32", "auto"])
 def test_cuda_gives_the_boxes_of_the_cpu(make_weights: Make, config: str, precision: str) -> None:
-    common = {"model": str(make_weights(config)), "batch_size": 4, "image_size": 160}
+    common = {"model": str(make_weights(config)), "backend": "torch", "batch_size": 4, "image_size": 160}
     cpu = open_detector(DetectConfig(device="cpu", **common))
     gpu = open_detector(DetectConfig(device="auto", precision=precision, **common))
     assert gpu.info.device == "cuda:0"
@@ -315,7 +317,7 @@ def test_cuda_half_precision_on_real_images(
     recordings: Path, weights: Path, read_images: Callable[..., tuple[np.ndarray, ...]]
 ) -> None:
     images = list(read_images(recordings / "nuscenes_n008"))
-    common = {"model": str(weights), "batch_size": 6}
+    common = {"model": str(weights), "backend": "torch", "batch_size": 6}
     cpu = open_detector(DetectConfig(device="cpu", **common))
     gpu = open_detector(DetectConfig(device="cuda", **common))
     matched = total = 0
@@ -334,7 +336,9 @@ def test_cuda_half_precision_on_real_images(
 @pytest.mark.gpu
 def test_cuda_out_of_memory_is_survived(make_weights: Make) -> None:
     path = str(make_weights("yolov8n.yaml"))
-    gpu = open_detector(DetectConfig(model=path, device="cuda", batch_size=64, image_size=640))
+    gpu = open_detector(
+        DetectConfig(model=path, backend="torch", device="cuda", batch_size=64, image_size=640)
+    )
     images = photos(8, (640, 640))
     expected = run(gpu, images)
     gpu.close()
@@ -343,7 +347,9 @@ def test_cuda_out_of_memory_is_survived(make_weights: Make) -> None:
     limit = 600e6 / torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, used + limit))
     try:
-        tight = open_detector(DetectConfig(model=path, device="cuda", batch_size=64, image_size=640))
+        tight = open_detector(
+            DetectConfig(model=path, backend="torch", device="cuda", batch_size=64, image_size=640)
+        )
         found = run(tight, images)
         assert tight._chunk < 64  # type: ignore[attr-defined]
     finally:

@@ -1,0 +1,191 @@
+"""Exported models in OpenVINO, on the CPU.
+
+Images go one by one into asynchronous requests, which the streams of the library take as they become free: so
+no core waits for another, and boxes depend neither on the batch size nor on which stream made them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from perception_batch.config import DetectConfig
+from perception_batch.detect.cores import share_cores
+from perception_batch.detect.detector import DetectorInfo
+from perception_batch.detect.exported import BackendError, ExportedDetector, check_wanted, reason
+from perception_batch.detect.facts import ExportedModel, Precision
+from perception_batch.errors import ConfigError, printable
+
+# Images in one call of `detect`. Requests hold one image each, so this only bounds how far they run ahead.
+AUTO_BATCH = 8
+
+
+def open_openvino(settings: DetectConfig, model: ExportedModel) -> ExportedDetector:
+    """Load an exported model as `settings` say.
+
+    Raises:
+        ConfigError: another device than the CPU, or settings that contradict the model.
+        ModelError: OpenVINO is not installed, or cannot load the model.
+    """
+    check_wanted(model, settings)
+    if settings.device.startswith("cuda"):
+        raise ConfigError(
+            f"detect.device is {settings.device}, and OpenVINO runs on the CPU: allowed are auto, cpu"
+        )
+    streams, threads = share_cores(settings)
+    batch = AUTO_BATCH if settings.batch_size == "auto" else settings.batch_size
+    network = OpenVinoNetwork(model.file, model.facts.precision, streams, threads)
+    # Callers beyond those whose batches fill the streams twice would only hold memory.
+    copies = min(streams, max(2, -(-2 * streams // batch)))
+    info = DetectorInfo(
+        path=model.file,
+        sha256=model.facts.sha256,
+        backend="openvino",
+        device="cpu",
+        precision=model.facts.precision,
+        labels=model.facts.labels,
+        stride=model.facts.stride,
+        family=model.facts.family,
+        task="detect",
+        batch_size=batch,
+        threads=threads,
+        copies=copies,
+    )
+    return ExportedDetector(network, model.facts, info, settings)
+
+
+class OpenVinoNetwork:
+    """See `exported.Network`. Copies share what is compiled, and have requests of their own."""
+
+    def __init__(
+        self,
+        path: Path,
+        precision: Precision,
+        streams: int,
+        threads: int,
+        compiled: dict[tuple[int, int], Any] | None = None,
+    ) -> None:
+        self._path = path
+        self._precision = precision
+        self._streams = streams
+        self._threads = threads
+        self._compiled: dict[tuple[int, int], Any] = {} if compiled is None else compiled
+        self._requests: dict[tuple[int, int], list[Any]] = {}
+        openvino = import_openvino()
+        self._tensor: Any = openvino.Tensor
+        self._core: Any = openvino.Core()
+        if compiled is None:
+            self._read()  # a damaged file is said at once
+
+    def prepare(self, input_hw: tuple[int, int]) -> None:
+        """Compile for images of this size. Two threads at once would both compile, and one result be kept."""
+        if input_hw in self._compiled:
+            return
+        model = self._read()
+        try:
+            model.reshape([1, *input_hw, 3])
+            # The machine's fast 16-bit arithmetic would change boxes unasked. Threads bound to cores wait there for
+            # whatever else runs on those: decoding, encoding, other programs.
+            compiled = self._core.compile_model(
+                model,
+                "CPU",
+                {
+                    "PERFORMANCE_HINT": "THROUGHPUT",
+                    "INFERENCE_PRECISION_HINT": "f16" if self._precision == "fp16" else "f32",
+                    "NUM_STREAMS": self._streams,
+                    "INFERENCE_NUM_THREADS": self._streams * self._threads,
+                    "ENABLE_CPU_PINNING": False,
+                },
+            )
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise BackendError(
+                f"{printable(self._path)} cannot take images of {input_hw[1]}x{input_hw[0]} px: {reason(error)}"
+            ) from None
+        self._compiled.setdefault(input_hw, compiled)
+
+    def outputs(self, images: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.floating[Any]]]:
+        """The output of each image, (1, ...)."""
+        input_hw = (images.shape[1], images.shape[2])
+        self.prepare(input_hw)
+        requests = self._requests.get(input_hw)
+        if requests is None:
+            # One for each stream, and one more whose output is looked at meanwhile.
+            compiled = self._compiled[input_hw]
+            requests = [compiled.create_infer_request() for _ in range(self._streams + 1)]
+            self._requests[input_hw] = requests
+        free, running = deque(requests), deque[Any]()
+        try:
+            for i in range(len(images)):
+                request = free.popleft()
+                request.set_input_tensor(self._tensor(images[i : i + 1], shared_memory=True))
+                request.start_async()
+                running.append(request)
+                if len(running) == len(requests):
+                    yield self._result(running[0])
+                    free.append(running.popleft())
+            while running:
+                yield self._result(running[0])
+                running.popleft()
+        finally:
+            for request in running:  # left behind by an error: they still read `images`
+                request.wait()
+
+    def copy(self) -> OpenVinoNetwork:
+        """Another one for another thread."""
+        return OpenVinoNetwork(self._path, self._precision, self._streams, self._threads, self._compiled)
+
+    def close(self) -> None:
+        """Free the requests; what is compiled goes with the last copy."""
+        self._requests = {}
+        self._compiled = {}
+
+    @staticmethod
+    def _result(request: Any) -> npt.NDArray[np.floating[Any]]:
+        request.wait()
+        data: npt.NDArray[np.floating[Any]] = request.get_output_tensor().data
+        return data
+
+    def _read(self) -> Any:
+        try:
+            return self._core.read_model(self._path)
+        except RuntimeError as error:
+            raise BackendError(
+                f"{printable(self._path)} cannot be read by OpenVINO: {reason(error)}"
+            ) from None
+
+
+def import_openvino(part: Literal["", "convert"] = "") -> Any:
+    """The package `openvino`, without its telemetry, which would call home at import; ``convert``: its converter.
+
+    Raises:
+        ModelError: it is not installed.
+    """
+    try:
+        with without_telemetry(*(() if part else ("openvino.tools.ovc",))):
+            openvino = importlib.import_module("openvino")
+            return importlib.import_module("openvino.tools.ovc") if part else openvino
+    except ImportError as error:
+        raise BackendError(
+            f"OpenVINO cannot be imported ({printable(error)}): pip install 'perception_batch[cpu]'"
+        ) from None
+
+
+@contextmanager
+def without_telemetry(*others: str) -> Iterator[None]:
+    """Imports of Intel's telemetry, which calls home, fail inside; so do those of `others`. What is loaded stays."""
+    blocked = [name for name in ("openvino_telemetry", *others) if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(blocked))  # type: ignore[arg-type]  # None means: not to be had
+    try:
+        yield
+    finally:
+        for name in blocked:
+            if sys.modules.get(name) is None:
+                sys.modules.pop(name, None)

@@ -1,0 +1,76 @@
+"""A drive's frames as the detector wants them, without detecting: for those who measure and compare detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+
+from perception_batch import flow
+from perception_batch.chain import Preparer, ReadyShot, Threads, decodable, detected, shots
+from perception_batch.config import RunConfig
+from perception_batch.detect import Detector
+from perception_batch.ego_motion import Step, steps
+from perception_batch.job import OpenDrive
+from perception_batch.pipeline import patience_ns
+from perception_batch.trajectory import Trajectory
+from perception_batch.types import Detections
+
+
+def prepared_frames(
+    opened: OpenDrive,
+    config: RunConfig,
+    detector: Detector,
+    threads: Threads,
+    *,
+    timesteps: int | None = None,
+) -> Generator[ReadyShot, None, None]:
+    """Read, group, decode and letterbox, as a run does and by as many threads.
+
+    Args:
+        opened: the drive.
+        config: the run's settings.
+        detector: says what its input looks like.
+        threads: who works.
+        timesteps: only about so many, evenly over the drive; None: all.
+    """
+    grouped = steps(
+        decodable(opened.log, opened.selected, opened.span_ns, config),
+        opened.synchronizer(),
+        opened.rig,
+        Trajectory(config.read.max_pose_gap_s),
+        patience_ns=patience_ns(opened.plan, config),
+        limit_bytes=round(config.sync.window_mb * 1e6),
+        tail=[],
+        min_distance_m=config.sync.min_distance_m,
+    )
+    chosen: Iterator[Step] = grouped
+    if timesteps is not None:
+        total = max((opened.log.cameras[name].count for name in opened.selected), default=0)
+        chosen = _evenly(grouped, max(total, 1), max(timesteps, 1))
+    ahead = threads.ahead(
+        chosen,
+        "read",
+        depth=64,
+        limit_bytes=round(config.decode.queue_mb * 1e6),
+        size_of=lambda step: step.frame_set.size_bytes,
+    )
+    images = shots(ahead)
+    prepared = threads.map(Preparer(config, detector.view, threads.profile), images, "decode")
+    with flow.closed(prepared), flow.closed(images):
+        yield from prepared
+
+
+def _evenly(source: Iterable[Step], total: int, wanted: int) -> Iterator[Step]:
+    """About `wanted` of `total` items; the last ones, where there are more than `total`, are left out."""
+    with flow.closed(source):
+        for number, step in enumerate(source):
+            if number >= total:
+                return
+            if number == 0 or number * wanted // total != (number - 1) * wanted // total:
+                yield step
+
+
+def boxes_of(
+    images: Iterable[ReadyShot], detectors: Sequence[Detector], config: RunConfig, threads: Threads
+) -> Iterator[tuple[ReadyShot, Detections | None]]:
+    """Boxes of prepared frames by the same code as in a run; None for what cannot be decoded."""
+    return detected(iter(images), detectors, config, 0, threads.profile)

@@ -1,0 +1,153 @@
+"""`export`, and a run from what it made without PyTorch and Ultralytics: promise 6 of the contracts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from log_writer import CameraSpec, write_log
+from patch_detector import patches
+
+from perception_batch import export_command
+from perception_batch.config import DetectConfig, load_config
+from perception_batch.detect import open_detector
+from perception_batch.detect.facts import open_exported
+from perception_batch.detect.quantize import take_frames
+from perception_batch.errors import ConfigError, LogError, ModelError, WriteError
+
+Make = Callable[[str], Path]
+
+WITHOUT = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "ultralytics", "openvino_telemetry"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+from perception_batch import load_config, run
+
+config = load_config(None, ["detect.image_size=160", "detect.keep_score=0.06", "render.video=false", "detect.device=cpu"])
+done = run(sys.argv[1], sys.argv[2], model=sys.argv[3], config=config)
+loaded = [name for name in sys.modules if name.partition(".")[0] in ("torch", "torchvision", "ultralytics")]
+print(done.manifest.model["backend"], done.detections.num_rows, loaded)
+"""
+
+
+def export(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    export_command.add_arguments(parser)
+    return export_command.run_command(parser.parse_args(words))
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two cameras of two sizes, 12 cycles, a broken image."""
+    common = {"draw": patches, "encoding": "png"}
+    specs = [
+        CameraSpec("cam_front", size=(160, 96), broken=(2,), **common),
+        CameraSpec("cam_left", size=(128, 128), phase_ms=12, yaw_deg=90, **common),
+    ]
+    return write_log(tmp_path_factory.mktemp("in"), "mcap", specs, frames=12)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnx"])
+def test_a_run_needs_neither_torch_nor_ultralytics(
+    make_weights: Make, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], backend: str
+) -> None:
+    weights = make_weights("yolo11n.yaml")
+    assert export(str(weights), "--backend", backend, "--out", str(tmp_path / "model")) == 0
+    shown = capsys.readouterr().out
+    assert f"yolo11n.pt for {backend} in fp32" in shown
+    assert "use it: perception-batch run LOG" in shown
+    for model in (tmp_path / "model", weights):  # weights too, once the cache has their export
+        if model == weights:
+            open_detector(DetectConfig(model=str(weights), backend=backend, device="cpu")).close()
+            if backend == "onnx":
+                continue  # `auto` prefers the other
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-W",
+                "error",
+                "-c",
+                WITHOUT,
+                str(log),
+                str(tmp_path / f"out_{model.name}"),
+                str(model),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        name, count, loaded = done.stdout.splitlines()[-1].split(" ", 2)
+        assert (name, loaded) == (backend, "[]")
+        assert int(count) > 20
+
+
+def test_int8_is_calibrated_on_the_users_frames(
+    make_weights: Make, log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("nncf")
+    weights = make_weights("yolo11n.yaml")
+    words = (str(weights), "--backend", "openvino", "--precision", "int8", "--image-size", "160", "--json")
+    assert export(*words, "--calibrate", str(log)) == 0
+    report = json.loads(capsys.readouterr().out)
+    facts = open_exported(Path(report["model"])).facts
+    assert (facts.precision, facts.calibration["frames"]) == ("int8", 23)
+    assert facts.calibration["found_again"] <= facts.calibration["boxes_fp32"]
+    assert "nncf" in facts.versions
+    detector = open_detector(DetectConfig(model=str(weights), precision="int8", device="cpu", image_size=160))
+    assert (detector.info.backend, detector.info.precision) == ("openvino", "int8")
+    assert detector.info.path.parent == Path(report["model"])
+    assert detector.info.path.with_suffix(".bin").stat().st_size < 4e6  # fp32: 10 MB
+    detector.close()
+
+
+def test_calibration_frames_are_spread_over_cameras_and_drive(make_weights: Make, log: Path) -> None:
+    weights = make_weights("yolo11n.yaml")
+    facts = open_exported(
+        open_detector(DetectConfig(model=str(weights), backend="onnx", device="cpu")).info.path.parent
+    ).facts
+    config = load_config(None, ["detect.image_size=160", "cameras.cam_left.roi_px=[0, 0, 64, 128]"])
+    frames = list(export_command.calibration_frames([log], config, facts, 8))
+    assert len(frames) == 8
+    assert sorted({frame.shape for frame in frames}) == [(96, 160, 3), (160, 96, 3)]
+    few = take_frames(iter(frames), 5)
+    assert len(few) == 5
+    with pytest.raises(ModelError, match="no frame to calibrate on"):
+        take_frames(iter(()))
+
+
+def test_what_cannot_be_exported_is_said(make_weights: Make, tmp_path: Path) -> None:
+    weights = str(make_weights("yolo11n.yaml"))
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("")
+    for words, error, text in (
+        (("--backend", "onnx", "--precision", "int8", "--calibrate", "x"), ConfigError, "openvino only"),
+        (("--backend", "openvino", "--precision", "int8"), ConfigError, "--calibrate LOG"),
+        (("--backend", "openvino", "--calibrate", "x"), ConfigError, "--calibrate is for --precision int8"),
+        (("--backend", "onnx", "--out", str(folder)), WriteError, "holds other things"),
+        (("--backend", "onnx", "--set", "detect.nothing=1"), ConfigError, "nothing"),
+        (
+            ("--backend", "openvino", "--precision", "int8", "--calibrate", str(tmp_path / "no.bag")),
+            LogError,
+            "no such file",
+        ),
+    ):
+        with pytest.raises(error, match=text):
+            export(weights, *words)
+    with pytest.raises(ModelError, match="no weights"):
+        export(str(tmp_path / "absent.pt"), "--backend", "onnx")
+    with pytest.raises(ModelError, match="only detection models"):
+        export(str(make_weights("yolo11n-seg.yaml")), "--backend", "onnx")
+    with pytest.raises(SystemExit):
+        export(weights, "--backend", "onnx", "--frames", "0")
