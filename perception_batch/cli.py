@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from perception_batch import __version__, compare_command, export_command, verify_command
+from perception_batch import __version__, benchmark_command, compare_command, export_command, verify_command
 from perception_batch.errors import EXIT_NOTHING, EXIT_USAGE, PerceptionBatchError, printable
 from perception_batch.evaluate import command as evaluate_words
 from perception_batch.signals import Stopped, handled
@@ -29,6 +29,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "simulate": simulate_words.run_command,
     "compare": compare_command.run_command,
     "verify": verify_command.run_command,
+    "benchmark": benchmark_command.run_command,
     "export": export_command.run_command,
 }
 
@@ -120,6 +121,8 @@ def build_parser() -> argparse.ArgumentParser:
     compare_command.add_arguments(command("compare", words, compare_command.EXAMPLE))
     words = "Whether a model gives the same boxes at every batch size, backend and precision; exit 1 if not."
     verify_command.add_arguments(command("verify", words, verify_command.EXAMPLE))
+    words = "Batch size against throughput: table, JSON, CSV, plot, and the size to use."
+    benchmark_command.add_arguments(command("benchmark", words, benchmark_command.EXAMPLE))
     words = "Build the fast form of a model, for OpenVINO, ONNX Runtime or TensorRT."
     export_command.add_arguments(command("export", words, export_command.EXAMPLE))
     return parser

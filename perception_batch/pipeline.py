@@ -18,7 +18,7 @@ from perception_batch import flow
 from perception_batch.accounts import Accounts, cameras_over_limit
 from perception_batch.calibration import Rig
 from perception_batch.chain import FusedStep, Preparer, Profile, Threads, chain
-from perception_batch.config import RunConfig
+from perception_batch.config import DetectConfig, RunConfig
 from perception_batch.detect import Detector, open_detector
 from perception_batch.errors import (
     EXIT_OK,
@@ -94,6 +94,7 @@ def run_drive(
     job: Job,
     progress: Progress | None = None,
     redo: Callable[[Job, OpenDrive, Manifest, Difference], Outcome] | None = None,
+    open_with: Callable[[DetectConfig], Detector] | None = None,
 ) -> Outcome:
     """Process one drive.
 
@@ -101,6 +102,7 @@ def run_drive(
         job: what to do.
         progress: hears of each timestep.
         redo: does the cheap stages again where only they changed (`replay.redo`).
+        open_with: opens the detector; None: `open_detector`.
 
     Raises:
         PerceptionBatchError: any of the tree; the output then says ``failed`` or ``unfinished``.
@@ -108,7 +110,7 @@ def run_drive(
     clock = time.perf_counter()
     with open_drive(job) as opened, ExitStack() as stack:
         manifest = existing_run(job.directory)
-        detector = open_detector(job.config.detect)
+        detector = (open_with or open_detector)(job.config.detect)
         stack.callback(detector.close)
         wanted = identity(job, opened, detector.info.sha256)
         if manifest is not None and not job.overwrite:

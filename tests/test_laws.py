@@ -84,6 +84,7 @@ def test_no_file_is_named_by_nothing_and_none_is_a_barn() -> None:
         ["evaluate", "--help"],
         ["compare", "--help"],
         ["verify", "--help"],
+        ["benchmark", "--help"],
         ["export", "--help"],
     ],
 )

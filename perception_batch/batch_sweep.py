@@ -1,0 +1,354 @@
+"""Batch sizes (and backends, image sizes, decode workers) against throughput: what is tried, and what follows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from perception_batch.batch_measurement import Request, to_json
+from perception_batch.config import RunConfig
+from perception_batch.errors import ModelError, printable
+from perception_batch.job import Job, open_drive
+
+NEAR_BEST = 0.97
+"""The recommended batch is the smallest with at least this share of the best throughput."""
+FIGURES = (
+    "images_per_s",
+    "device_alone_per_s",
+    "decode_alone_per_s",
+    "device_busy",
+    "batch_p50_ms",
+    "batch_p95_ms",
+    "peak_host_mb",
+    "peak_cuda_mb",
+    "startup_s",
+)
+"""What is measured of each variant; the table holds median, least and most of each."""
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to run."""
+
+    backend: str
+    """`detect.backend`; with ``:int8`` and the like `detect.precision` too."""
+    image_size: int
+    """`detect.image_size`, px."""
+    workers: int | str
+    """`decode.workers`."""
+    batch_size: int
+    """`detect.batch_size`."""
+
+    def settings(self, config: RunConfig) -> dict[str, Any]:
+        """All settings of a run in this way."""
+        data = config.model_dump(mode="json", exclude_none=True)
+        for section, values in self.keys().items():
+            data[section] |= values
+        return data
+
+    def keys(self) -> dict[str, dict[str, Any]]:
+        """The settings that make it, by section."""
+        backend, _, precision = self.backend.partition(":")
+        detect: dict[str, Any] = {
+            "backend": backend,
+            "image_size": self.image_size,
+            "batch_size": self.batch_size,
+        }
+        if precision:
+            detect["precision"] = precision
+        return {"detect": detect, "decode": {"workers": self.workers}}
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What is tried: every combination. Only the first image size is recommended for."""
+
+    batch_sizes: tuple[int, ...]
+    """Images in a batch."""
+    backends: tuple[str, ...]
+    """See `Variant`."""
+    image_sizes: tuple[int, ...]
+    """px."""
+    workers: tuple[int | str, ...]
+    """Threads that decode."""
+    repeats: int
+    """Runs of each."""
+
+    def variants(self) -> list[Variant]:
+        """In the order in which they are tried and shown."""
+        return [
+            Variant(*way, batch)
+            for way in itertools.product(self.backends, self.image_sizes, self.workers)
+            for batch in sorted(set(self.batch_sizes))
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Median of the repeats, and how far they lie apart."""
+
+    median: float
+    """The middle one."""
+    least: float
+    """The smallest."""
+    most: float
+    """The largest."""
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Of at least one value."""
+        return cls(round(statistics.median(values), 4), round(min(values), 4), round(max(values), 4))
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRow:
+    """One variant and its figures."""
+
+    variant: Variant
+    """As asked."""
+    used: dict[str, Any]
+    """Backend, precision, device, batch size and copies that it really had."""
+    images: int
+    """Images of one run."""
+    figures: dict[str, Spread]
+    """By a name of `FIGURES`, those that are known."""
+    error: str = ""
+    """Why it could not be measured."""
+
+    @property
+    def images_per_s(self) -> float:
+        """Median, end to end; 0 where it failed."""
+        return self.figures["images_per_s"].median if not self.error else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """All that was measured."""
+
+    log: tuple[str, ...]
+    """Names of its files."""
+    model: str
+    """`detect.model`."""
+    cores: int
+    """That this process may use."""
+    repeats: int
+    """Runs of each variant."""
+    rows: tuple[SweepRow, ...]
+    """In the order of the grid."""
+    recommended: Variant
+    """See `recommend`."""
+    notes: tuple[str, ...]
+    """One line each."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self)
+
+
+def sweep(
+    paths: tuple[Path, ...],
+    config: RunConfig,
+    cameras: tuple[str, ...] | None,
+    images: int,
+    grid: Grid,
+    say: Say = lambda _: None,
+) -> Sweep:
+    """Measure every variant, each repeat in a process of its own, all variants in turn before any comes again.
+
+    Args:
+        paths: the log of one drive.
+        config: settings.
+        cameras: only these.
+        images: about so many from the start of the log; 0: all.
+        grid: what is tried.
+        say: hears one line a measurement.
+
+    Raises:
+        LogError: nothing readable.
+        ModelError: no variant works.
+    """
+    stop, count = _part(paths, config, cameras, images)
+    names = tuple(str(path) for path in paths)
+    variants = grid.variants()
+    errors = _open_each(variants, config, names)
+    found: dict[Variant, list[dict[str, Any]]] = {variant: [] for variant in variants}
+    for turn in range(grid.repeats):
+        for variant in variants:
+            if variant in errors:
+                continue
+            first = variant.batch_size == min(grid.batch_sizes)
+            what = "run+decode" if first else "run"
+            request = Request(names, variant.settings(config), cameras, stop, what)
+            result = in_own_process(request)
+            if "error" in result:
+                errors[variant] = str(result["error"])
+                say(f"{_name(variant)}: {printable(result['error'])}")
+                continue
+            found[variant].append(result)
+            say(f"turn {turn + 1}, {_name(variant)}: {result['images_per_s']:.1f} images/s")
+    rows = tuple(_row(variant, found[variant], errors.get(variant, "")) for variant in variants)
+    if all(row.error for row in rows):
+        raise ModelError(rows[0].error)
+    rows = tuple(_with_decoding(row, rows) for row in rows)
+    chosen = recommend(rows)
+    return Sweep(
+        tuple(path.name for path in paths),
+        config.detect.model,
+        len(os.sched_getaffinity(0)),
+        grid.repeats,
+        rows,
+        chosen,
+        tuple(_notes(rows, chosen, count, grid)),
+    )
+
+
+def recommend(rows: Sequence[SweepRow]) -> Variant:
+    """The smallest batch whose throughput is within 3 % of the best; of equal ones the faster.
+
+    Image sizes other than the first are no rivals: they find other boxes.
+    """
+    size = rows[0].variant.image_size
+    rivals = [row for row in rows if not row.error and row.variant.image_size == size]
+    rivals = rivals or [row for row in rows if not row.error]
+    best = max(row.images_per_s for row in rivals)
+    near = [row for row in rivals if row.images_per_s >= NEAR_BEST * best]
+    return min(near, key=lambda row: (row.variant.batch_size, -row.images_per_s)).variant
+
+
+def in_own_process(request: Request) -> dict[str, Any]:
+    """The figures of one measurement, or ``error``."""
+    with tempfile.TemporaryDirectory(prefix="perception-batch-") as folder:
+        source, target = Path(folder) / "request.json", Path(folder) / "figures.json"
+        source.write_text(to_json(request), encoding="utf-8")
+        command = [sys.executable, "-m", "perception_batch.batch_measurement", str(source), str(target)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        if done.returncode or not target.exists():
+            last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+            why = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
+            return {"error": f"the measurement ended with {why}: {last[0]}"}
+        figures: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
+        return figures
+
+
+def as_csv(found: Sweep) -> str:
+    """One line a variant."""
+    out = io.StringIO()
+    head = [
+        "backend",
+        "precision",
+        "device",
+        "image_size_px",
+        "decode_workers",
+        "batch_size",
+        "images",
+        "error",
+    ]
+    head += [f"{name}{part}" for name in FIGURES for part in ("", "_least", "_most")]
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(head)
+    for row in found.rows:
+        used, v = row.used, row.variant
+        cells: list[Any] = [used.get("backend", v.backend), used.get("precision", ""), used.get("device", "")]
+        cells += [v.image_size, v.workers, v.batch_size, row.images, row.error]
+        for name in FIGURES:
+            spread = row.figures.get(name)
+            cells += ["", "", ""] if spread is None else [spread.median, spread.least, spread.most]
+        writer.writerow(cells)
+    return out.getvalue()
+
+
+def _part(
+    paths: tuple[Path, ...], config: RunConfig, cameras: tuple[str, ...] | None, images: int
+) -> tuple[str | None, int]:
+    """Where to stop for so many images, and how many that gives by the index."""
+    with open_drive(Job("benchmark", paths, Path(), config, cameras)) as opened:
+        total = sum(opened.log.cameras[name].count for name in opened.selected)
+        if not images or total <= images:
+            return None, total
+        first = opened.head.first_stamp_ns
+        length = max(opened.log.stop_ns - opened.log.start_ns, 1)
+        return str(first + max(1, length * images // total)), images
+
+
+def _open_each(variants: Sequence[Variant], config: RunConfig, names: tuple[str, ...]) -> dict[Variant, str]:
+    """Open every model once, so that no measurement has to export it; why that fails."""
+    failed: dict[tuple[str, int], str] = {}
+    for variant in variants:
+        key = variant.backend, variant.image_size
+        if key not in failed:
+            result = in_own_process(Request(names, variant.settings(config), None, None, "open"))
+            failed[key] = str(result.get("error", ""))
+    return {v: failed[v.backend, v.image_size] for v in variants if failed[v.backend, v.image_size]}
+
+
+def _row(variant: Variant, results: Sequence[dict[str, Any]], error: str) -> SweepRow:
+    if error or not results:
+        return SweepRow(variant, {}, 0, {}, error or "not measured")
+    figures = {}
+    for name in FIGURES:
+        values = [float(result[name]) for result in results if result.get(name) is not None]
+        if values:
+            figures[name] = Spread.of(values)
+    used = {key: results[0][key] for key in ("backend", "precision", "device", "batch_size", "copies")}
+    used["decode_workers"] = next((r["decode_workers"] for r in results if "decode_workers" in r), None)
+    return SweepRow(variant, used, int(results[0]["images"]), figures)
+
+
+def _with_decoding(row: SweepRow, rows: Sequence[SweepRow]) -> SweepRow:
+    """Decoding does not depend on the batch size: measured once for all of one group."""
+    v = row.variant
+    if row.error or "decode_alone_per_s" in row.figures:
+        return row
+    for other in rows:
+        o = other.variant
+        same = (o.backend, o.image_size, o.workers) == (v.backend, v.image_size, v.workers)
+        if same and "decode_alone_per_s" in other.figures:
+            figures = row.figures | {"decode_alone_per_s": other.figures["decode_alone_per_s"]}
+            used = row.used | {"decode_workers": other.used["decode_workers"]}
+            return SweepRow(v, used, row.images, figures)
+    return row
+
+
+def _notes(rows: Sequence[SweepRow], chosen: Variant, images: int, grid: Grid) -> list[str]:
+    notes = []
+    largest = max(grid.batch_sizes)
+    if images < 8 * largest:
+        notes.append(
+            f"{images} images are few for batches of {largest}: start and end weigh; a longer log tells more"
+        )
+    row = next(row for row in rows if row.variant == chosen)
+    decode, device = (row.figures.get(name) for name in ("decode_alone_per_s", "device_alone_per_s"))
+    if decode is None or device is None:
+        return notes
+    if row.used["device"] == "cpu":
+        shared = 1 / (1 / decode.median + 1 / device.median)
+        notes.append(
+            f"decoding and detection share {len(os.sched_getaffinity(0))} cores: {decode.median:.1f} and "
+            f"{device.median:.1f} images/s alone make about {shared:.1f} together"
+        )
+    elif decode.median < device.median:
+        workers = row.used["decode_workers"] or 1
+        need = -(-workers * device.median // decode.median)
+        notes.append(
+            f"decoding is the limit: the device could take {device.median:.0f} images/s, {workers} workers decode "
+            f"{decode.median:.0f}; about {need:.0f} cores would feed it"
+        )
+    return notes
+
+
+def _name(variant: Variant) -> str:
+    return (
+        f"{variant.backend}, {variant.image_size} px, workers {variant.workers}, batch {variant.batch_size}"
+    )
