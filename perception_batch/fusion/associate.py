@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perception_batch.calibration import FloatArray
+from perception_batch.fusion.assignment import assignment
 from perception_batch.fusion.extent import facing
 from perception_batch.fusion.lens import BoxRays
 from perception_batch.fusion.position import Views
@@ -71,7 +72,8 @@ def associate(
     groups: dict[int, list[int]] = {i: [i] for i in range(n)}
     may = overlaps[boxes.camera[:, None], boxes.camera[None, :]]
     may &= boxes.group[:, None] == boxes.group[None, :]
-    first, second = np.nonzero(np.triu(may, 1))
+    order = np.arange(n)
+    first, second = np.nonzero(may & (order[:, None] < order))
     if not len(first):
         return list(groups.values())
     value = _agreement(boxes, views, first, second, boxes.label[first], gate_sigma)
@@ -92,19 +94,22 @@ def associate(
             (ours[:, 1], theirs[:, 1]),
             np.maximum(length_m[first], length_m[second]),
         )
-    value = _remembered(boxes.track[first], boxes.track[second], value)
-    worth = np.zeros((n, n))  # 0: refused; 1: a perfect match
-    worth[first, second] = worth[second, first] = value
+    good = np.flatnonzero(value > 0)
+    if not len(good):
+        return list(groups.values())
+    first, second, value = first[good], second[good], value[good]
     # Boxes whose cameras share nothing cannot contradict each other.
-    contradicts = (may & (worth <= 0)).tolist()
-    links = _links(boxes.camera, worth)
+    may[first, second] = may[second, first] = False
+    contradicts = may.tobytes()  # as Python reads it fastest, one byte a pair
+    value = _remembered(boxes.track[first], boxes.track[second], value)
+    links = _links(boxes.camera, first, second, value)
     leader = list(range(n))
     cameras = [{camera} for camera in boxes.camera.tolist()]
     for i, j in links:
         a, b = sorted((leader[i], leader[j]))
         if a == b:
             continue
-        if cameras[a] & cameras[b] or any(contradicts[k][m] for k in groups[a] for m in groups[b]):
+        if cameras[a] & cameras[b] or any(contradicts[k * n + m] for k in groups[a] for m in groups[b]):
             continue
         for k in groups[b]:
             leader[k] = a
@@ -135,8 +140,8 @@ def _agreement(
     """
     a, b = boxes.row_as[first, label], boxes.row_as[second, label]
     d = views.position_m[a, :2] - views.position_m[b, :2]
-    own = views.own_m2[a, :2, :2] + views.own_m2[b, :2, :2]
-    shared = views.shared_m[a, :, :2] - views.shared_m[b, :, :2]
+    own = views.own_m2[a] + views.own_m2[b]
+    shared = views.shared_m[a] - views.shared_m[b]
     followed = (boxes.track[first] >= 0) & (boxes.track[first] == boxes.track[second])
     between = np.abs(boxes.late_s[first] - boxes.late_s[second])
     between = np.where(np.isfinite(between), between, _UNKNOWN_LATENESS_S)
@@ -154,17 +159,26 @@ def _agreement(
     return scaled
 
 
-def _links(camera: npt.NDArray[np.int64], worth: FloatArray) -> list[tuple[int, int]]:
-    """Pairs to join, in this order: assigned ones by falling worth, then the rest by falling worth."""
-    from scipy.optimize import linear_sum_assignment
+def _links(
+    camera: npt.NDArray[np.int64],
+    first: npt.NDArray[np.int64],
+    second: npt.NDArray[np.int64],
+    value: FloatArray,
+) -> list[tuple[int, int]]:
+    """Pairs to join, in this order: assigned ones by falling worth, then the rest by falling worth.
 
-    first, second = np.nonzero(np.triu(worth, 1) > 0)
-    assigned = np.zeros(worth.shape, bool)
-    pairs = sorted(set(zip(camera[first].tolist(), camera[second].tolist(), strict=True)))
-    members = {c: np.flatnonzero(camera == c) for c in {c for pair in pairs for c in pair}}
-    for a, b in pairs:  # boxes are sorted by camera, so a < b
-        table = worth[members[a][:, None], members[b]]
-        rows, columns = linear_sum_assignment(table, maximize=True)
-        assigned[members[a][rows], members[b][columns]] = True
-    order = np.lexsort((second, first, -worth[first, second], ~assigned[first, second]))
+    Args:
+        camera: (N,) of the boxes, which are sorted by it.
+        first: (M,) one box of each pair, the one with the lower number.
+        second: (M,) the other.
+        value: (M,) what the pair is worth, above 0.
+    """
+    between: dict[tuple[int, int], list[int]] = {}
+    cameras = zip(camera[first].tolist(), camera[second].tolist(), strict=True)
+    for k, pair in enumerate(cameras):
+        between.setdefault(pair, []).append(k)
+    assigned = np.zeros(len(value), bool)
+    for rows in between.values():
+        assigned[rows] = assignment(first[rows], second[rows], value[rows])
+    order = np.lexsort((second, first, -value, ~assigned))
     return list(zip(first[order].tolist(), second[order].tolist(), strict=True))

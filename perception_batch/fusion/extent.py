@@ -65,17 +65,16 @@ def _meets(
     low, high = _span(rays, seen_by, length_m / np.maximum(other_nearest_m, _TOO_NEAR_M))
     middle = rays.azimuth_rad[seen_by]
     offset = rays.origin_m[of, :2] - rays.origin_m[seen_by, :2]
-    seen = []
+    angles = np.empty((6, len(of)))
     close = np.zeros(len(of), bool)
     # The middle at its farthest comes first: the other bearings are counted the short way round from it.
-    for edge in (0.5 * (start + stop), start, stop):
+    for line, edge in enumerate((0.5 * (start + stop), start, stop)):
         bearing = rays.azimuth_rad[of] + edge
-        for range_m in (farthest_m, nearest_m):
+        for half, range_m in enumerate((farthest_m, nearest_m)):
             x = offset[:, 0] + range_m * np.cos(bearing)
             y = offset[:, 1] + range_m * np.sin(bearing)
             close |= x * x + y * y < _TOO_NEAR_M**2
-            seen.append(np.arctan2(y, x) - middle)
-    angles = np.stack(seen)
+            angles[2 * line + half] = np.arctan2(y, x) - middle
     first = (angles[0] + np.pi) % (2 * np.pi) - np.pi
     angles = first + (angles - angles[0] + np.pi) % (2 * np.pi) - np.pi
     meets: npt.NDArray[np.bool_] = close | ((angles.min(axis=0) <= high) & (angles.max(axis=0) >= low))

@@ -15,12 +15,13 @@ from perception_batch.errors import printable
 from perception_batch.fusion.associate import Candidates, associate
 from perception_batch.fusion.cues import Cues, Sizes, read_cues
 from perception_batch.fusion.ground import Ground, GroundEstimator, cameras_under, find_ground
-from perception_batch.fusion.lens import BoxImage, BoxRays, RayTable, box_rays, low_edge
+from perception_batch.fusion.lens import BoxImage, BoxRays, RayTables, box_rays, low_edge
 from perception_batch.fusion.objects import Box, Group, ObjectMaker, decide
 from perception_batch.fusion.overlap import overlapping
-from perception_batch.fusion.position import Views, locate
-from perception_batch.fusion.predicted import Followed, follow
-from perception_batch.fusion.suppress import LabelRule, inside_any, rule_for, suppress
+from perception_batch.fusion.position import Views, locate, sketch
+from perception_batch.fusion.predicted import follow
+from perception_batch.fusion.ranges import find_ranges
+from perception_batch.fusion.suppress import LabelRule, duplicates, inside_any, reasons_against, rule_for
 from perception_batch.fusion.surface import GroundUnder, SurfaceEstimator, flat_under
 from perception_batch.geometry import SE3
 from perception_batch.ontology import ObjectClass, Ontology
@@ -64,10 +65,13 @@ class GeometricFuser:
         )
         self._surface = SurfaceEstimator(len(rig.cameras), settings) if settings.ground_memory_s > 0 else None
         self._rules: dict[tuple[str, int], LabelRule] = {}
-        self._tables: dict[tuple[str, tuple[int, int]], RayTable | None] = {}
+        self._tables = RayTables()
+        self._lenses: dict[tuple[str, tuple[int, int]], int | None] = {}
         self._named: set[str] = set()
         self._maker = ObjectMaker(ontology, self._labels)
         self._camera_number = {name: i for i, name in enumerate(sorted(rig.cameras))}
+        self._limits_m = np.array([self._max_range(name) for name in sorted(rig.cameras)])
+        self._group_number: dict[str, int] = {}
         self._overlaps = np.zeros((len(rig.cameras),) * 2, bool)
         for a, b in overlapping(rig):
             i, j = self._camera_number[a], self._camera_number[b]
@@ -104,23 +108,17 @@ class GeometricFuser:
         frame_stamps_ns: Mapping[str, int] | None = None,
     ) -> Fusion:
         """Objects of one timestep; see `Fuser.fuse`."""
-        suppressed: dict[str, list[SuppressedReason]] = {}
+        every, suppressed = self._kept(detections)
         boxes: list[Box] = []
         images: list[BoxImage] = []
         offsets: list[float] = []
         seeing: list[int] = []  # positions in `boxes` of those with rays, in the order of `rays`
-        for camera in sorted(detections):
-            found = detections[camera]
-            kept, reasons = self._kept(camera, found)
-            suppressed[camera] = reasons
-            if not kept:
-                continue
-            table = self._table(camera, image_hw[camera])
-            if table is not None and camera in base_now_SE3_camera:
+        for camera, kept in every.items():
+            lens = self._lens(camera, image_hw[camera])
+            if lens is not None and camera in base_now_SE3_camera:
                 rows = [b.observation.detection for b in kept]
-                images.append(
-                    self._image(camera, found, rows, table, image_hw[camera], base_now_SE3_camera[camera])
-                )
+                xyxy = detections[camera].xyxy[rows].astype(np.float64)
+                images.append(self._image(camera, xyxy, lens, image_hw[camera], base_now_SE3_camera[camera]))
                 seeing.extend(range(len(boxes), len(boxes) + len(kept)))
                 late = math.nan
                 if stamp_ns is not None and frame_stamps_ns is not None:
@@ -132,7 +130,9 @@ class GeometricFuser:
         located = [seeing[k] for k in known]
         objects: list[FusedObject] = []
         if located:
-            joined = box_rays(images).take(np.array(known, np.int64))
+            joined = box_rays(images, self._tables)
+            if len(known) < len(seeing):
+                joined = joined.take(np.array(known, np.int64))
             late_s = np.array([offsets[k] for k in known])
             chosen = [boxes[i] for i in located]
             objects, inside = self._located(chosen, joined, late_s, predictions, stamp_ns)
@@ -142,38 +142,58 @@ class GeometricFuser:
         for i, box in enumerate(boxes):
             if i not in placed:
                 objects.append(self._maker.alone(box))
-        objects.sort(key=lambda o: (-o.score, [(v.camera, v.detection) for v in o.observations]))
-        object_of = {camera: np.full(len(found), -1, np.int32) for camera, found in detections.items()}
+        objects.sort(key=_rank)
+        numbers = {camera: [-1] * len(found) for camera, found in detections.items()}
         for number, item in enumerate(objects):
             for seen in item.observations:
-                object_of[seen.camera][seen.detection] = number
+                numbers[seen.camera][seen.detection] = number
+        object_of = {camera: np.array(of, np.int32) for camera, of in numbers.items()}
         return Fusion(tuple(objects), object_of, {camera: tuple(suppressed[camera]) for camera in detections})
 
-    def _kept(self, camera: str, found: Detections) -> tuple[list[Box], list[SuppressedReason]]:
-        rules = [self._rule(camera, number) for number in found.class_id.tolist()]
-        config = self._cameras.get(camera)
-        reasons, duplicates = suppress(
-            found, rules, config.mask if config else (), self._settings.duplicate_iou
+    def _kept(
+        self, detections: Mapping[str, Detections]
+    ) -> tuple[dict[str, list[Box]], dict[str, list[SuppressedReason]]]:
+        """By camera: the boxes that count, if any, by number; and the reasons against those that do not."""
+        suppressed: dict[str, list[SuppressedReason]] = {}
+        alive: list[tuple[str, int, float, LabelRule]] = []  # camera by camera, by falling score
+        parts, counts = [], []
+        for camera in sorted(detections):
+            found, config = detections[camera], self._cameras.get(camera, self._plain)
+            rules = [self._rule(camera, number) for number in found.class_id.tolist()]
+            reasons = suppressed[camera] = reasons_against(found, rules, config.mask)
+            scores = found.score.tolist()
+            order = [i for i, reason in enumerate(reasons) if not reason]
+            order.sort(key=scores.__getitem__, reverse=True)  # equal ones stay in order
+            alive += [(camera, i, scores[i], rules[i]) for i in order]
+            parts.append(found.xyxy[order])
+            counts.append(len(order))
+        kept: dict[str, list[Box]] = {}
+        if not alive:
+            return kept, suppressed
+        same = duplicates(
+            np.concatenate(parts).astype(np.float64),
+            np.repeat(np.arange(len(counts)), counts),
+            [rule.group for _, _, _, rule in alive],
+            self._settings.duplicate_iou,
         )
-        scores = found.score.tolist()
-        kept = [
-            Box(
-                Observation(camera, i),
-                scores[i],
-                rules[i],
-                tuple((rules[j].name, scores[j]) for j in (i, *duplicates.get(i, ()))),
-            )
-            for i, reason in enumerate(reasons)
-            if not reason
-        ]
-        for box in kept:
-            if box.rule.entry is None and box.rule.name not in self._named:
-                self._named.add(box.rule.name)
+        for camera, i in (alive[row][:2] for rows in same.values() for row in rows):
+            suppressed[camera][i] = "duplicate"
+        for row, (camera, i, score, rule) in enumerate(alive):
+            if suppressed[camera][i]:
+                continue
+            evidence: tuple[tuple[str, float], ...] = ((rule.name, score),)
+            if row in same:
+                evidence += tuple((alive[k][3].name, alive[k][2]) for k in same[row])
+            kept.setdefault(camera, []).append(Box(Observation(camera, i), score, rule, evidence))
+            if rule.entry is None and rule.name not in self._named:
+                self._named.add(rule.name)
                 logger.warning(
                     "label %s is not in the ontology: its boxes get no position and are not merged",
-                    printable(box.rule.name),
+                    printable(rule.name),
                 )
-        return kept, reasons
+        for boxes in kept.values():
+            boxes.sort(key=lambda box: box.observation.detection)
+        return kept, suppressed
 
     def _rule(self, camera: str, number: int) -> LabelRule:
         rule = self._rules.get((camera, number))
@@ -191,39 +211,35 @@ class GeometricFuser:
             )
         return rule
 
-    def _table(self, camera: str, hw: tuple[int, int]) -> RayTable | None:
+    def _lens(self, camera: str, hw: tuple[int, int]) -> int | None:
         """The camera's lens for images of this size; None without (usable) calibration, said once."""
         if camera not in self._rig.cameras:
             return None
-        if (camera, hw) not in self._tables:
+        if (camera, hw) not in self._lenses:
             lens = self._rig.cameras[camera].intrinsics
-            table = None
+            number = None
             try:
-                table = RayTable(
+                number = self._tables.add(
                     lens.scaled_to(hw[1], hw[0]) if (lens.height_px, lens.width_px) != hw else lens
                 )
             except ValueError as error:
                 logger.warning("camera %s: %s; its boxes get no position", printable(camera), error)
-            self._tables[camera, hw] = table
-        return self._tables[camera, hw]
+            self._lenses[camera, hw] = number
+        return self._lenses[camera, hw]
 
     def _image(
         self,
         camera: str,
-        found: Detections,
-        rows: Sequence[int],
-        table: RayTable,
+        xyxy: FloatArray,
+        lens: int,
         hw: tuple[int, int],
         base_SE3_camera: SE3,
     ) -> BoxImage:
-        xyxy = found.xyxy[list(rows)].astype(np.float64)
         config = self._cameras.get(camera, self._plain)
-        hidden = np.zeros(len(rows), bool)
-        if config.mask:
-            hidden = _low_edge_hidden(xyxy, base_SE3_camera, config.mask)
+        hidden = _low_edge_hidden(xyxy, base_SE3_camera, config.mask) if config.mask else None
         return BoxImage(
             xyxy,
-            table,
+            lens,
             base_SE3_camera,
             config.roi_px or (0, 0, hw[1], hw[0]),
             hidden,
@@ -240,37 +256,39 @@ class GeometricFuser:
     ) -> tuple[list[FusedObject], list[Observation]]:
         """Objects of boxes whose rays are known, and the observations of what lies inside the own vehicle."""
         camera = np.array([self._camera_number[box.observation.camera] for box in boxes], np.int64)
-        entries, row_as, source = self._taken_for(boxes, camera)
+        group = np.array([self._number_of(box.rule.group) for box in boxes], np.int64)
+        entries, row_as, source = self._taken_for(boxes, camera, group)
         names = {entry.name: k for k, entry in enumerate(entries)}
         label = np.array([names[box.rule.name] for box in boxes], np.int64)
         own = row_as[np.arange(len(boxes)), label]
-        limits = np.array([self._max_range(box.observation.camera) for box in boxes])
+        limits = self._limits_m[camera]
 
         of_row = rays.take(source)
         sizes = self._sizes(entries, row_as)
         cues = read_cues(of_row, sizes, self._settings)
         under = self._under(rays, camera, cues.take(own), self._sure(boxes, rays), stamp_ns)
 
-        followed = Followed.nothing(len(boxes))
+        ranges = find_ranges(of_row, sizes, cues, under.take(source), self._settings)
+        yaw_rad, track = np.full(len(boxes), np.nan), np.full(len(boxes), -1, np.int64)
+        moved_m = None
         if predictions:
             ahead_s = np.where(np.isfinite(late_s), late_s, 0.0)
-            first = locate(
-                rays, sizes.take(own), cues.take(own), under, self._settings, limits, followed.yaw_rad
-            )
+            about = sketch(rays, sizes.take(own), ranges.take(own))
             words = [box.rule.group for box in boxes]
             followed = follow(
-                predictions, self._ontology, words, camera, ahead_s, first, self._settings.gate_sigma
+                predictions, self._ontology, words, camera, ahead_s, about, self._settings.gate_sigma
             )
-        yaw_rad, over = followed.yaw_rad[source], under.take(source)
-        views = locate(of_row, sizes, cues, over, self._settings, limits[source], yaw_rad)
-        if predictions:
-            views.position_m[...] -= (followed.velocity_mps * ahead_s[:, None])[source]
-        candidates = Candidates(camera, self._group_numbers(boxes), label, row_as, followed.track, late_s)
+            yaw_rad, track = followed.yaw_rad, followed.track
+            moved_m = followed.velocity_mps * ahead_s[:, None]
+        views = locate(of_row, sizes, cues, ranges, limits[source], yaw_rad[source])
+        if moved_m is not None:
+            views.position_m[...] -= moved_m[source]
+        candidates = Candidates(camera, group, label, row_as, track, late_s)
         lengths = sizes.mean[own, 0] + 2 * sizes.sd[own, 0]
         together = associate(candidates, views, rays, lengths, self._overlaps, self._settings.gate_sigma)
         groups: list[Group] = []
         inside: list[Observation] = []
-        rows_of, own_rows, yaws = row_as.tolist(), own.tolist(), followed.yaw_rad.tolist()
+        rows_of, own_rows, yaws = row_as.tolist(), own.tolist(), yaw_rad.tolist()
         for members in together:
             seen = [boxes[i] for i in members]
             name = decide(seen)
@@ -285,7 +303,7 @@ class GeometricFuser:
         return self._maker.make(groups, views), inside
 
     def _taken_for(
-        self, boxes: Sequence[Box], camera: npt.NDArray[np.int64]
+        self, boxes: Sequence[Box], camera: npt.NDArray[np.int64], group: npt.NDArray[np.int64]
     ) -> tuple[list[ObjectClass], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Every box is placed once for each class that it may turn out to be.
 
@@ -303,10 +321,8 @@ class GeometricFuser:
         mine[at[0], at[1]] = True
         called[camera[at[0]], at[1]] = True
         beside = (self._overlaps.astype(np.int64) @ called.astype(np.int64)) > 0  # what its neighbours do
-        numbers: dict[str, int] = {}
-        of_class = np.array([numbers.setdefault(entry.group, len(numbers)) for entry in entries])
-        of_box = np.array([numbers[box.rule.group] for box in boxes])
-        may = (mine | beside[camera]) & (of_box[:, None] == of_class[None])
+        of_class = np.array([self._number_of(entry.group) for entry in entries])
+        may = (mine | beside[camera]) & (group[:, None] == of_class)
         row_as = np.where(may, np.cumsum(may).reshape(may.shape) - 1, -1)
         return entries, row_as, np.nonzero(may)[0]
 
@@ -316,10 +332,8 @@ class GeometricFuser:
         kind = np.nonzero(row_as >= 0)[1]
         return Sizes(of_class.mean[kind], of_class.sd[kind], of_class.on_ground[kind])
 
-    @staticmethod
-    def _group_numbers(boxes: Sequence[Box]) -> npt.NDArray[np.int64]:
-        numbers: dict[str, int] = {}
-        return np.array([numbers.setdefault(box.rule.group, len(numbers)) for box in boxes], np.int64)
+    def _number_of(self, group: str) -> int:
+        return self._group_number.setdefault(group, len(self._group_number))
 
     def _sure(self, boxes: Sequence[Box], rays: BoxRays) -> npt.NDArray[np.bool_]:
         """(N,) which boxes are good enough to teach where the ground is."""
@@ -367,6 +381,12 @@ class GeometricFuser:
     def _max_range(self, camera: str) -> float:
         own = self._cameras.get(camera, self._plain).max_range_m
         return min(self._settings.max_range_m, own if own is not None else math.inf)
+
+
+def _rank(item: FusedObject) -> tuple[float, str, int]:
+    """By falling score, then by observation: a detection is part of one object only."""
+    first = item.observations[0]
+    return -item.score, first.camera, first.detection
 
 
 def _low_edge_hidden(

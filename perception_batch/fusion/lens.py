@@ -1,4 +1,4 @@
-"""Rays through box edges, fast: a table for lenses whose inverse has no closed form."""
+"""Rays through box edges, fast: tables for lenses whose inverse has no closed form."""
 
 from __future__ import annotations
 
@@ -17,40 +17,75 @@ _UPRIGHT = 0.3  # an optical axis with less of it in the plane has no heading wo
 _OUTWARD = np.array(
     [1.0, 1.0, -1.0, -1.0]
 )  # left and top edges are cut at small coordinates, the others at large
+_AXIS = np.arange(4)[:, None] % 2 == np.arange(2)  # of each edge: does it have a place along x, along y
+# By the edge that is low: it, the one across from it, and both sides.
+_EDGES = np.array([[low, (low + 2) % 4, (low + 1) % 4, (low + 3) % 4] for low in range(4)])
 
 
-class RayTable:
-    """Unit rays of the optical frame for points of the image, box convention ((0, 0) is the corner).
+class RayTables:
+    """Rays of the optical frames of several lenses, for points of their images; box convention ((0, 0) is the corner).
 
     Undistorting takes 25 to 60 steps of iteration; a table made once costs two orders less per timestep.
-    Lenses without distortion are inverted exactly.
+    Lenses without distortion are inverted exactly. What is asked of several lenses at once costs little more
+    than what is asked of one.
     """
 
-    def __init__(self, intrinsics: Intrinsics) -> None:
-        self._intrinsics = intrinsics
-        self._table: FloatArray | None = None
-        if intrinsics.model == "equidistant" or any(intrinsics.distortion):
-            self._nx = int(np.ceil(intrinsics.width_px / _STEP_PX)) + 1
-            self._ny = int(np.ceil(intrinsics.height_px / _STEP_PX)) + 1
-            gx, gy = np.meshgrid(np.arange(self._nx) * _STEP_PX, np.arange(self._ny) * _STEP_PX)
-            points = np.stack([gx.ravel(), gy.ravel()], axis=1)
-            self._table = intrinsics.rays_of_corners(points).reshape(self._ny, self._nx, 3)
+    def __init__(self) -> None:
+        self._nodes: FloatArray = np.zeros((0, 3))
+        # By lens: where its table begins, columns and rows (0 without a table); px between nodes or focal length,
+        # and where the first node or the optical axis is.
+        self._layout: npt.NDArray[np.int64] = np.zeros((0, 3), np.int64)
+        self._scale: FloatArray = np.zeros((0, 2))
+        self._zero: FloatArray = np.zeros((0, 2))
 
-    def rays(self, xy_px: FloatArray) -> FloatArray:
-        """(N, 3) unit rays for (N, 2) px; NaN where the lens does not reach."""
-        if self._table is None:
-            return self._intrinsics.rays_of_corners(xy_px)
-        x = np.clip(xy_px[:, 0] / _STEP_PX, 0, self._nx - 1)
-        y = np.clip(xy_px[:, 1] / _STEP_PX, 0, self._ny - 1)
-        ix = np.minimum(x.astype(np.int64), self._nx - 2)
-        iy = np.minimum(y.astype(np.int64), self._ny - 2)
+    def add(self, intrinsics: Intrinsics) -> int:
+        """One more lens; its number."""
+        nx = ny = 0
+        scale, zero = (intrinsics.fx_px, intrinsics.fy_px), (intrinsics.cx_px + 0.5, intrinsics.cy_px + 0.5)
+        start = len(self._nodes)
+        if intrinsics.model == "equidistant" or any(intrinsics.distortion):
+            nx = int(np.ceil(intrinsics.width_px / _STEP_PX)) + 1
+            ny = int(np.ceil(intrinsics.height_px / _STEP_PX)) + 1
+            scale, zero = (_STEP_PX, _STEP_PX), (0.0, 0.0)
+            gx, gy = np.meshgrid(np.arange(nx) * _STEP_PX, np.arange(ny) * _STEP_PX)
+            points = np.stack([gx.ravel(), gy.ravel()], axis=1)
+            self._nodes = np.concatenate([self._nodes, intrinsics.rays_of_corners(points)])
+        self._layout = np.concatenate([self._layout, [[start, nx, ny]]])
+        self._scale, self._zero = np.concatenate([self._scale, [scale]]), np.concatenate([self._zero, [zero]])
+        return len(self._layout) - 1
+
+    def rays(self, lens: npt.NDArray[np.int64], xy_px: FloatArray) -> FloatArray:
+        """(N, 3) rays of any length for (N,) numbers of lenses and (N, 2) px; NaN where the lens does not reach."""
+        at = (xy_px - self._zero[lens]) / self._scale[lens]
+        start, columns, lines = self._layout[lens].T
+        flat = columns == 0
+        if flat.all():
+            return np.concatenate([at, np.ones((len(at), 1))], axis=1)
+        if flat.any():
+            out = np.concatenate([at, np.ones((len(at), 1))], axis=1)
+            bent = ~flat
+            out[bent] = self._interpolated(start[bent], columns[bent], lines[bent], at[bent])
+            return out
+        return self._interpolated(start, columns, lines, at)
+
+    def _interpolated(
+        self,
+        start: npt.NDArray[np.int64],
+        columns: npt.NDArray[np.int64],
+        lines: npt.NDArray[np.int64],
+        at: FloatArray,
+    ) -> FloatArray:
+        x = np.minimum(np.maximum(at[:, 0], 0), columns - 1)
+        y = np.minimum(np.maximum(at[:, 1], 0), lines - 1)
+        ix = np.minimum(x.astype(np.int64), columns - 2)
+        iy = np.minimum(y.astype(np.int64), lines - 2)
         fx, fy = (x - ix)[:, None], (y - iy)[:, None]
-        t = self._table
-        ray = (1 - fy) * ((1 - fx) * t[iy, ix] + fx * t[iy, ix + 1]) + fy * (
-            (1 - fx) * t[iy + 1, ix] + fx * t[iy + 1, ix + 1]
-        )
-        unit: FloatArray = ray / np.linalg.norm(ray, axis=1, keepdims=True)
-        return unit
+        first = start + iy * columns + ix
+        below = first + columns
+        nodes = self._nodes
+        upper = (1 - fx) * nodes[first] + fx * nodes[first + 1]
+        ray: FloatArray = (1 - fy) * upper + fy * ((1 - fx) * nodes[below] + fx * nodes[below + 1])
+        return ray
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +127,7 @@ class BoxRays:
 
 def low_edge(base_SE3_camera: SE3) -> int:
     """Which edge of boxes (0 left, 1 top, 2 right, 3 bottom) is nearest to the ground in this camera."""
-    gx, gy, _ = -base_SE3_camera.rotation[2]  # base's down, in the optical frame
+    gx, gy, _ = (-base_SE3_camera.rotation[2]).tolist()  # base's down, in the optical frame
     if max(abs(gx), abs(gy)) < 0.2:  # looks straight down or up: by convention the image's bottom
         return 3
     if abs(gy) >= abs(gx):
@@ -106,91 +141,100 @@ class BoxImage:
 
     xyxy: FloatArray
     """(N, 4) boxes, px of the original image."""
-    table: RayTable
-    """The camera's lens."""
+    lens: int
+    """The camera's lens, see `RayTables`."""
     base_SE3_camera: SE3
     """Its pose."""
     frame_px: tuple[float, float, float, float]
     """Left, top, right, bottom of the part of the image that was looked at."""
-    hidden_low: npt.NDArray[np.bool_]
-    """(N,) True where the own vehicle hides the low edge."""
+    hidden_low: npt.NDArray[np.bool_] | None
+    """(N,) True where the own vehicle hides the low edge; None: nowhere."""
     fisheye: bool
     """The lens is equidistant."""
 
 
-def box_rays(images: Sequence[BoxImage]) -> BoxRays:
+def box_rays(images: Sequence[BoxImage], tables: RayTables) -> BoxRays:
     """Rays of the edges of the boxes of one or more cameras, in their order."""
-    parts, numbers = [], []
-    for number, image in enumerate(images):
-        parts.append(_camera_part(image))
-        numbers += [number] * len(image.xyxy)
-    rays = np.concatenate([part[0] for part in parts], axis=1)
-    cuts = np.concatenate([part[1] for part in parts], axis=1)
-    extents = np.concatenate([part[2] for part in parts], axis=1)
-    of = np.array(numbers, np.int64)
-    axes = np.array([image.base_SE3_camera.rotation[:, 2] for image in images])
+    counts = [len(image.xyxy) for image in images]
+    of = np.repeat(np.arange(len(images)), counts)
+    xyxy = np.concatenate([image.xyxy for image in images])
+    n, every = len(xyxy), np.arange(len(xyxy))
+    poses = [image.base_SE3_camera for image in images]
+    lows = np.array([low_edge(pose) for pose in poses])
+    turns = np.array([pose.rotation for pose in poses])
+    edges = _EDGES[lows][of]
+    at = xyxy[every[:, None], edges]  # low, high and both sides
+
+    points = np.empty((5, n, 2))  # centre, low, high and both sides
+    points[:] = 0.5 * (xyxy[:, :2] + xyxy[:, 2:])
+    np.copyto(points[1:], at.T[:, :, None], where=_AXIS[edges].swapaxes(0, 1))
+    lens = np.array([image.lens for image in images])[of]
+    rays = tables.rays(np.tile(lens, 5), points.reshape(-1, 2)).reshape(5, n, 3)
+    ends, in_base = np.cumsum([0, *counts]).tolist(), np.empty((5, n, 3))
+    for number, pose in enumerate(poses):
+        part = slice(ends[number], ends[number + 1])
+        np.matmul(rays[:, part], pose.rotation.T, out=in_base[:, part])
+    x, y, z = in_base.transpose(2, 0, 1)
+    run = np.maximum(np.sqrt(x * x + y * y), 1e-9)
+    azimuth = np.arctan2(y, x)
+    slope = z[1:3] / run[1:3]
+
+    axes = turns[:, :, 2]
     fisheye = np.array([image.fisheye for image in images])
     flat = fisheye | (np.hypot(axes[:, 0], axes[:, 1]) < _UPRIGHT)
-    run = np.maximum(np.hypot(rays[..., 0], rays[..., 1]), 1e-9)
-    azimuth = np.arctan2(rays[..., 1], rays[..., 0])
-    slope = rays[1:3, :, 2] / run[1:3]
     toward = np.arctan2(axes[:, 1], axes[:, 0])
     turned = _wrap(np.stack([azimuth[0] - toward[of], azimuth[3] - azimuth[0], azimuth[4] - azimuth[0]]))
+
+    limits = np.array([_border(image.frame_px) for image in images])
+    cut = (xyxy * _OUTWARD <= limits[of])[every[:, None], edges].T
+    if any(image.hidden_low is not None for image in images):
+        cut[0] |= np.concatenate(
+            [
+                np.zeros(k, bool) if i.hidden_low is None else i.hidden_low
+                for i, k in zip(images, counts, strict=True)
+            ]
+        )
+    height_px, width_px = np.abs(at[:, 0] - at[:, 1]), np.abs(at[:, 2] - at[:, 3])
+    # As in an upright image, where rows grow downwards.
+    sign = np.where(lows < 2, -1.0, 1.0)[of]
+    start, stop = np.minimum(at[:, 2], at[:, 3]), np.maximum(at[:, 2], at[:, 3])
     return BoxRays(
-        origin_m=np.array([image.base_SE3_camera.translation_m for image in images])[of],
+        origin_m=np.array([pose.translation_m for pose in poses])[of],
         azimuth_rad=azimuth[0],
         off_axis_rad=np.where(flat[of], 0.0, turned[0]),
         tan_low=slope[0],
         tan_high=slope[1],
         side_rad=turned[1:].T,
-        height_px=extents[0],
-        width_px=extents[1],
-        cut_low=cuts[0],
-        cut_high=cuts[1],
-        cut_side=cuts[2:].T,
-        low_covered=_covered(np.concatenate([part[3] for part in parts], axis=1), of),
+        height_px=height_px,
+        width_px=width_px,
+        cut_low=cut[0],
+        cut_high=cut[1],
+        cut_side=cut[2:].T,
+        low_covered=_covered(sign * at[:, 0], sign * at[:, 1], start, stop, of),
         fisheye=fisheye[of],
     )
 
 
-def _camera_part(image: BoxImage) -> tuple[FloatArray, npt.NDArray[np.bool_], FloatArray, FloatArray]:
-    """Of one camera: (5, N, 3) rays of centre, low, high and both sides; (4, N) which edges are cut; (2, N) extents
-    from low to high and from side to side, px; (4, N) lowest, highest
-    and the two ends across, px, growing downwards."""
-    xyxy, n = image.xyxy, len(image.xyxy)
-    low = low_edge(image.base_SE3_camera)
-    edges = (low, (low + 2) % 4, (low + 1) % 4, (low + 3) % 4)
-    points = np.empty((5, n, 2))
-    points[:] = 0.5 * (xyxy[:, :2] + xyxy[:, 2:])
-    for k, edge in enumerate(edges, start=1):
-        points[k, :, edge % 2] = xyxy[:, edge]
-    rays = (image.table.rays(points.reshape(-1, 2)) @ image.base_SE3_camera.rotation.T).reshape(5, n, 3)
-    left, top, right, bottom = image.frame_px
+def _border(frame_px: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    """Coordinates, times `_OUTWARD`, up to which an edge lies on the border."""
+    left, top, right, bottom = frame_px
     # The detector works on a scaled image and seldom draws an edge on the very last pixel.
     mx, my = max(2.0, 0.004 * (right - left)), max(2.0, 0.004 * (bottom - top))
-    limits = np.array([left + mx, top + my, mx - right, my - bottom])
-    cut = (xyxy * _OUTWARD <= limits).T[list(edges)]
-    cut[0] |= image.hidden_low
-    extent = (xyxy[:, 2:] - xyxy[:, :2]).T
-    return rays, cut, extent[[1, 0]] if low % 2 else extent, _upright(xyxy, low)
+    return left + mx, top + my, mx - right, my - bottom
 
 
-def _upright(xyxy: FloatArray, low: int) -> FloatArray:
-    """(4, N) of each box lowest, highest, start and stop across, as in an upright image."""
-    sign = -1.0 if low < 2 else 1.0
-    across = 1 - low % 2
-    return np.stack(
-        [sign * xyxy[:, low], sign * xyxy[:, (low + 2) % 4], xyxy[:, across], xyxy[:, across + 2]]
-    )
-
-
-def _covered(upright: FloatArray, camera: npt.NDArray[np.int64]) -> FloatArray:
+def _covered(
+    lowest: FloatArray,
+    highest: FloatArray,
+    start: FloatArray,
+    stop: FloatArray,
+    camera: npt.NDArray[np.int64],
+) -> FloatArray:
     """(N,) the largest share of each box's low edge that a single box of its camera covers which reaches lower."""
-    lowest, highest, start, stop = upright
     # A box that ends a hair lower may as well stand beside it.
-    nearer = lowest[None] > (lowest + 0.02 * (lowest - highest))[:, None]
-    nearer &= highest[None] < lowest[:, None]
-    nearer &= camera[None] == camera[:, None]
+    nearer = lowest > (lowest + 0.02 * (lowest - highest))[:, None]
+    nearer &= highest < lowest[:, None]
+    nearer &= camera == camera[:, None]
     i, j = np.nonzero(nearer)
     both = np.minimum(stop[i], stop[j]) - np.maximum(start[i], start[j])
     covered = np.zeros(len(lowest))

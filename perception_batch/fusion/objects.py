@@ -73,26 +73,34 @@ class ObjectMaker:
         return self._object([box], name, math.nan, nowhere)
 
     def make(self, groups: Sequence[Group], views: Views) -> list[FusedObject]:
-        """The objects of groups of boxes; arrays of an object are parts of those of `views`, never written again."""
+        """The objects of groups of boxes; objects share arrays' memory, which is never written again."""
         known, supports = views.known.tolist(), views.supports.tolist()
         nowhere = self._nowhere, self._unknown_cov, self._unknown_cov, self._unknown_shared
         places: list[Place] = [nowhere] * len(groups)
+        alone: list[tuple[int, int]] = []
         several: dict[int, list[tuple[int, list[int]]]] = {}
         for number, group in enumerate(groups):
-            usable = [row for row in group.rows if supports[row]]
-            # One box of something close that no edge of says where: a bearing. Two of them place it.
-            if len(usable) < 2:
-                usable = [row for row in usable if known[row]]
+            if len(group.rows) == 1:
+                usable = [row for row in group.rows if known[row]]
+            else:
+                usable = [row for row in group.rows if supports[row]]
+                # One box of something close that no edge of says where: a bearing. Two of them place it.
+                if len(usable) < 2:
+                    usable = [row for row in usable if known[row]]
             if len(usable) == 1:
-                row = usable[0]
-                places[number] = (
-                    views.position_m[row],
-                    views.total_m2[row],
-                    views.jitter_m2[row],
-                    views.lasting_m[row],
-                )
+                alone.append((number, usable[0]))
             elif usable:
                 several.setdefault(len(usable), []).append((number, usable))
+        if alone:
+            taken = np.array([row for _, row in alone])
+            parts = (
+                views.position_m[taken],
+                views.total_m2[taken],
+                views.jitter_m2[taken],
+                views.lasting_m[taken],
+            )
+            for (number, _), place in zip(alone, zip(*parts, strict=True), strict=True):
+                places[number] = place
         for together in several.values():
             combined = combine(views, np.array([rows for _, rows in together]))
             for (number, _), place in zip(together, zip(*combined, strict=True), strict=True):
@@ -106,10 +114,10 @@ class ObjectMaker:
         position, covariance, own, shared = place
         observations = [box.observation for box in seen]
         miss = 1.0
-        if len(seen) > 1:
-            observations.sort(key=lambda o: (o.camera, o.detection))
         for box in seen:
             miss *= 1 - box.score
+        if len(seen) > 1:
+            observations.sort(key=lambda o: (o.camera, o.detection))
         size = self._sizes.get(name) if seen[0].rule.entry is not None else None
         return FusedObject(
             class_id=self._ids.get(name, -1),

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from perception_batch.geometry import box_iou
 from perception_batch.ontology import ObjectClass, Ontology
-from perception_batch.types import Detections, SuppressedReason
+from perception_batch.types import Detections, FloatArray, SuppressedReason
 
 Polygons = Sequence[Sequence[tuple[float, float]]]
 
@@ -100,62 +99,60 @@ def masked(xyxy: npt.NDArray[np.float64], polygons: Polygons) -> npt.NDArray[np.
     return over_half
 
 
-def suppress(
-    detections: Detections,
-    rules: Sequence[LabelRule],
-    mask: Polygons,
-    duplicate_iou: float,
-) -> tuple[list[SuppressedReason], dict[int, list[int]]]:
-    """Reasons why boxes of one camera do not count, and the duplicates of those that do.
+def reasons_against(
+    detections: Detections, rules: Sequence[LabelRule], mask: Polygons
+) -> list[SuppressedReason]:
+    """(N,) why boxes of one camera do not count whatever the others are; empty: nothing is against it.
+
+    Args:
+        detections: N boxes by falling score.
+        rules: N rules, one a box.
+        mask: polygons of the ego vehicle, px.
+    """
+    reasons: list[SuppressedReason] = [
+        "low_score" if score < rule.min_score else "" if rule.wanted else "class"
+        for score, rule in zip(detections.score.tolist(), rules, strict=True)
+    ]
+    if mask:
+        alive = [i for i, reason in enumerate(reasons) if not reason]
+        boxes = detections.xyxy[alive].astype(np.float64)
+        for i, hidden in zip(alive, masked(boxes, mask).tolist(), strict=True):
+            if hidden:
+                reasons[i] = "ego_mask"
+    return reasons
+
+
+def duplicates(
+    xyxy: FloatArray, camera: npt.NDArray[np.int64], groups: Sequence[str], duplicate_iou: float
+) -> dict[int, list[int]]:
+    """The boxes to drop in favour of others, by the row of the box that stays.
 
     Two boxes of one class group are one thing where their IoU reaches `duplicate_iou`, or three quarters of
     it where one lies almost wholly inside the other (a box round the visible half of the same person). A car
     before a lorry lies inside the lorry's box too, but covers less of it. The stronger box stays.
 
     Args:
-        detections: N boxes by falling score.
-        rules: N rules, one a box.
-        mask: polygons of the ego vehicle, px.
+        xyxy: (N, 4) boxes that count; those of one camera by falling score.
+        camera: (N,) number of the camera.
+        groups: N class groups.
         duplicate_iou: as configured.
-
-    Returns:
-        N reasons (empty: counts), and for each kept row that has any, the rows suppressed in its favour.
     """
-    n = len(detections)
-    scores = detections.score.tolist()
-    reasons: list[SuppressedReason] = [
-        "low_score" if score < rule.min_score else "" if rule.wanted else "class"
-        for score, rule in zip(scores, rules, strict=True)
-    ]
-    alive = [i for i in range(n) if not reasons[i]]
-    if mask:
-        boxes = detections.xyxy[alive].astype(np.float64)
-        for i, hidden in zip(alive, masked(boxes, mask).tolist(), strict=True):
-            if hidden:
-                reasons[i] = "ego_mask"
-        alive = [i for i in alive if not reasons[i]]
-    alive.sort(key=lambda i: (-scores[i], i))
-    duplicates: dict[int, list[int]] = {}
-    if len(alive) < 2:
-        return reasons, duplicates
-    boxes = detections.xyxy[alive].astype(np.float64)
-    iou = box_iou(boxes, boxes)
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    total = area[:, None] + area[None, :]
-    overlap = iou * total / (1 + iou)  # from IoU = overlap / (total - overlap)
-    contained = overlap >= _CONTAINED * np.minimum(area[:, None], area[None, :])
-    same = (iou >= duplicate_iou) | (contained & (iou >= 0.75 * duplicate_iou))
-    rows, columns = np.nonzero(np.triu(same, 1))
-    partners: dict[int, list[int]] = {}
-    for a, b in zip(rows.tolist(), columns.tolist(), strict=True):
-        partners.setdefault(a, []).append(b)
-    for a in sorted(partners):  # by falling score
-        i = alive[a]
-        if reasons[i]:
-            continue
-        for b in partners[a]:
-            j = alive[b]
-            if not reasons[j] and rules[i].group == rules[j].group:
-                reasons[j] = "duplicate"
-                duplicates.setdefault(i, []).append(j)
-    return reasons, duplicates
+    order = np.arange(len(xyxy))
+    near = (camera[:, None] == camera) & (order[:, None] < order)
+    near &= (xyxy[:, 0:1] < xyxy[:, 2]) & (xyxy[:, 0] < xyxy[:, 2:3])
+    rows, columns = np.nonzero(near)
+    a, b = xyxy[rows], xyxy[columns]
+    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+    overlap = np.maximum(sides[:, 0], 0.0) * np.maximum(sides[:, 1], 0.0)
+    area = (xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1])
+    area_a, area_b = area[rows], area[columns]
+    iou = overlap / np.maximum(area_a + area_b - overlap, 1e-12)
+    contained = overlap >= _CONTAINED * np.minimum(area_a, area_b)
+    same = np.flatnonzero(iou >= np.where(contained, 0.75, 1.0) * duplicate_iou)
+    dropped: set[int] = set()
+    out: dict[int, list[int]] = {}
+    for i, j in zip(rows[same].tolist(), columns[same].tolist(), strict=True):
+        if i not in dropped and j not in dropped and groups[i] == groups[j]:
+            dropped.add(j)
+            out.setdefault(i, []).append(j)
+    return out

@@ -78,6 +78,7 @@ class SurfaceEstimator:
         self._weight = 0.0
         self._drive, self._drive_z = np.zeros((n - 2, n - 2)), np.zeros(n - 2)
         self._state, self._cov = np.zeros(n), np.zeros((n, n))
+        self._before: tuple[FloatArray, FloatArray] | None = None  # what the drive says, until it says more
         self._stamp_ns: int | None = None
 
     def look(
@@ -156,11 +157,27 @@ class SurfaceEstimator:
         lasting = rows[:, self._lasting]
         softened = information / (1 + information * self._slope_var * run2)
         weighted = lasting * softened[:, None] * min(1.0, step_s / _DRIVE_WITNESS_S)
+        self._before = None
         self._drive += weighted.T @ lasting
         self._drive_z += weighted.T @ z
 
     def _solve(self, ground: Ground) -> None:
         """The state and its covariance, from what is known beforehand, the drive and the last moments."""
+        before, pull = self._before = self._before or self._of_drive(ground)
+        total = np.zeros((self._n, self._n))
+        total[np.ix_(self._lasting, self._lasting)] = before
+        total[1, 1] = total[2, 2] = 1 / self._slope_var
+        right = np.zeros(self._n)
+        right[self._lasting] = pull
+        if self._weight > 0:
+            total += self._recent / self._weight
+            right += self._recent_z / self._weight
+        cov = np.linalg.inv(total)
+        self._cov = 0.5 * (cov + cov.T)
+        self._state = self._cov @ right
+
+    def _of_drive(self, ground: Ground) -> tuple[FloatArray, FloatArray]:
+        """Information, and its product with the state, on what lasts: known beforehand or told by the whole drive."""
         prior = np.full(len(self._lasting), 1 / self._pitch_var)
         prior[0] = 1 / max(ground.sigma_m, 1e-3) ** 2
         start = np.zeros(len(prior))
@@ -169,18 +186,8 @@ class SurfaceEstimator:
         mean = cov @ (self._drive_z + start)
         floor = np.full(len(prior), min(_PITCH_FLOOR_RAD**2, self._pitch_var))
         floor[0] = min(_HEIGHT_FLOOR_M, ground.sigma_m) ** 2
-        before = np.linalg.inv(cov + np.diag(floor))
-        total = np.zeros((self._n, self._n))
-        total[np.ix_(self._lasting, self._lasting)] = before
-        total[1, 1] = total[2, 2] = 1 / self._slope_var
-        right = np.zeros(self._n)
-        right[self._lasting] = before @ mean
-        if self._weight > 0:
-            total += self._recent / self._weight
-            right += self._recent_z / self._weight
-        cov = np.linalg.inv(total)
-        self._cov = 0.5 * (cov + cov.T)
-        self._state = self._cov @ right
+        before: FloatArray = np.linalg.inv(cov + np.diag(floor))
+        return before, before @ mean
 
     def _learn_slopes(self, step_s: float) -> None:
         """How steep roads are here: the mean square of the slopes, by expectation and maximisation."""

@@ -152,6 +152,7 @@ class Follower:
         self._stamp_ns: int | None = None
         self._rows = _Rows.none()
         self._numbers: dict[str, int] = {}
+        self._known_words: dict[str, tuple[int, int]] = {}
 
     def step(
         self, stamp_ns: int, objects: Sequence[FusedObject], boxes: Mapping[str, Boxes], odom_SE3_base: SE3
@@ -167,7 +168,7 @@ class Follower:
             life.chances += 1
 
         origin, heading = odom_SE3_base.translation_m[:2], _heading_rad(odom_SE3_base)
-        placed = [i for i, item in enumerate(objects) if _is_placed(item)]
+        placed = _placed(objects)
         seen = sightings([objects[i] for i in placed], odom_SE3_base)
         row_of, far_off = self._match(stamp_ns, objects, placed, seen, boxes, origin, heading)
         column_of = {i: k for k, i in enumerate(placed)}
@@ -277,7 +278,8 @@ class Follower:
             if row >= 0:
                 rows.lives[row].see(stamp_ns, item, boxes, self._lag_ns)
         for life in rows.lives:
-            life.judge(stamp_ns, self._lag_ns, self._settings)
+            if life.verdict != "real":
+                life.judge(stamp_ns, self._lag_ns, self._settings)
         hit = np.array([row for row in row_of if row >= 0], np.int64)
         rows.bearing_rad[hit] = polar(rows.beliefs.mean[hit, PLACE], origin_m)[:, 1] - heading_rad
         # The next timestep takes copies of rows before it changes them, so these may be kept as they are.
@@ -303,6 +305,14 @@ class Follower:
 
     def _number(self, word: str) -> int:
         return self._numbers.setdefault(word, len(self._numbers))
+
+    def _words(self, label: str) -> tuple[int, int]:
+        """Numbers of a label's group and of the label."""
+        known = self._known_words.get(label)
+        if known is None:
+            group = group_of(self._ontology, label)
+            known = self._known_words[label] = self._number(group), self._number(label)
+        return known
 
     # -- which sighting is which ------------------------------------------------------------------------------
 
@@ -332,11 +342,11 @@ class Follower:
         turned = turned_within_half(beliefs.mean[:, 1] - heading_rad - rows.bearing_rad)
         alike = likeness(stamp_ns, rows.lives, turned, objects, boxes, self._turns_px)
         cost = matching.costs(distance2, farther, alike, self._settings.gate_sigma)
-        groups = [group_of(self._ontology, item.label) for item in objects]
-        of_group = np.array([self._number(word) for word in groups], np.int64)
+        of_objects = [self._words(item.label) for item in objects]
+        of_group = np.array([group for group, _ in of_objects], np.int64)
         cost[rows.group[:, None] != of_group[None, :]] = np.inf
-        labels = np.array([self._number(item.label) for item in objects], np.int64)
-        own = np.array([self._number(life.label) for life in rows.lives], np.int64)
+        labels = np.array([label for _, label in of_objects], np.int64)
+        own = np.array([self._words(life.label)[1] for life in rows.lives], np.int64)
         cost += matching.relabelled(own, labels)
         sure = np.array([item.score >= _SURE for item in objects])
         left = np.ones(len(rows.lives), bool)
@@ -379,9 +389,16 @@ def group_of(ontology: Ontology, label: str) -> str:
     return entry.group if entry is not None else f"\0{label}"
 
 
-def _is_placed(item: FusedObject) -> bool:
-    """Whether an object's position says where it is; nothing stands within the own vehicle."""
-    return item.has_position and math.hypot(item.position_m[0], item.position_m[1]) >= _OWN_M
+def _placed(objects: Sequence[FusedObject]) -> list[int]:
+    """Which objects' positions say where they are; nothing stands within the own vehicle."""
+    if not objects:
+        return []
+    position = np.concatenate([item.position_m for item in objects]).reshape(-1, 3)
+    x, y = position[:, 0], position[:, 1]
+    # NaN is not farther away than anything.
+    there = (x * x + y * y >= _OWN_M**2) & np.isfinite(position.sum(axis=1))
+    found: list[int] = np.flatnonzero(there).tolist()
+    return found
 
 
 def _heading_rad(odom_SE3_base: SE3) -> float:

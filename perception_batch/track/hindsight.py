@@ -12,7 +12,7 @@ import numpy as np
 from perception_batch.geometry import SE3
 from perception_batch.track.following import Followed
 from perception_batch.track.lives import Life
-from perception_batch.track.sighting import jacobian
+from perception_batch.track.sighting import from_polar, jacobian
 from perception_batch.track.smoothing import Smoothed
 from perception_batch.types import FloatArray, FusedObject, Fusion, SuppressedReason, TimestepResult
 
@@ -26,6 +26,10 @@ _MOVING_MPS = 2.0
 
 _At: TypeAlias = tuple[FloatArray, FloatArray, FloatArray]
 """(3,) place, (3, 3) covariance and (3,) velocity, in the base frame."""
+_NOWHERE: _At = (np.full(3, np.nan), np.full((3, 3), np.nan), np.full(3, np.nan))
+for _part in _NOWHERE:
+    _part.flags.writeable = False
+_LOST = (_NOWHERE, math.nan, False)
 
 
 class Kinds:
@@ -63,8 +67,12 @@ def put_in_order(
         The timestep, and the id that the next new track gets.
     """
     old = result.fusion
-    place, cover, speed = _in_base(result, followed, smoothed)
-    nowhere: _At = (np.full(3, np.nan), np.full((3, 3), np.nan), np.full(3, np.nan))
+    places, covers, speeds = _in_base(result, followed, smoothed)
+    # Objects share the arrays' memory, which is never written again.
+    tracked: list[_At] = list(zip(places, covers, speeds, strict=True))
+    distances = np.hypot(places[:, 0], places[:, 1]).tolist()
+    paces = np.hypot(speeds[:, 0], speeds[:, 1]).tolist()
+    over_ground = result.ego is not None
     objects: list[FusedObject] = []
     new_number = np.full(len(old.objects) + 1, -1, np.int32)
     ghosts: list[FusedObject] = []
@@ -79,9 +87,9 @@ def put_in_order(
             continue
         if life.track_id < 0:
             life.track_id, next_id = next_id, next_id + 1
-        at: _At = (place[row], cover[row], speed[row]) if row >= 0 else nowhere
-        objects.append(_tracked(item, life, kinds, at, over_ground=result.ego is not None))
-        _count(life, result.stamp_ns, at[0], item)
+        at, distance, fast = (tracked[row], distances[row], paces[row] > _MOVING_MPS) if row >= 0 else _LOST
+        objects.append(_tracked(item, life, kinds, at, headed=over_ground and fast))
+        _count(life, result.stamp_ns, distance, item)
     for row, life in enumerate(followed.lives):
         if life.track_id < 0 or (life.seen_ns and life.seen_ns[-1] <= result.stamp_ns):
             continue
@@ -94,9 +102,9 @@ def put_in_order(
         ):
             score = life.score_at_gap * math.exp(-(result.stamp_ns - gap[0]) * 1e-9 / _FADE_S)
             item = replace(kinds.of(life.label), score=score, observations=(), filled=True, yaw_rad=math.nan)
-            at = (place[row], cover[row], speed[row])
-            objects.append(_tracked(item, life, kinds, at, over_ground=result.ego is not None))
-            _count(life, result.stamp_ns, place[row], None)
+            fast = paces[row] > _MOVING_MPS
+            objects.append(_tracked(item, life, kinds, tracked[row], headed=over_ground and fast))
+            _count(life, result.stamp_ns, distances[row], None)
     for life in (*followed.lives, *followed.in_images.values()):
         life.forget_before(result.stamp_ns)
     fusion = Fusion(
@@ -115,7 +123,7 @@ def _in_base(
     place = np.concatenate([smoothed.mean[:, :2], followed.height_m[:, None]], axis=1)
     speed = np.concatenate([smoothed.mean[:, 2:4], np.zeros((n, 1))], axis=1)
     pose = result.ego.odom_SE3_base if result.ego is not None else SE3.identity()
-    back = np.linalg.inv(jacobian(place[:, :2], pose.translation_m[:2]))
+    back = from_polar(jacobian(place[:, :2], pose.translation_m[:2]))
     cover = np.zeros((n, 3, 3))
     cover[:, :2, :2] = smoothed.place_m2 + back @ followed.lasting @ back.transpose(0, 2, 1)
     cover[:, 2, 2] = followed.height_m2
@@ -133,39 +141,38 @@ def _tracked(
     kinds: Kinds,
     at: _At,
     *,
-    over_ground: bool,
+    headed: bool,
 ) -> FusedObject:
     place_m, cover_m2, speed_mps = at
     kind = kinds.of(life.label)
     known = life.sightings > 1
     yaw = item.yaw_rad
-    if math.isnan(yaw) and over_ground and known and math.hypot(speed_mps[0], speed_mps[1]) > _MOVING_MPS:
+    if headed and known and math.isnan(yaw):
         yaw = math.atan2(speed_mps[1], speed_mps[0])
     return FusedObject(
         class_id=kind.class_id,
         label=kind.label,
         score=item.score,
-        position_m=place_m.copy(),
-        covariance_m2=cover_m2.copy(),
+        position_m=place_m,
+        covariance_m2=cover_m2,
         size_lwh_m=item.size_lwh_m if item.label == kind.label else kind.size_lwh_m,
         size_source=item.size_source,
         yaw_rad=yaw,
         observations=item.observations,
         track_id=life.track_id,
-        velocity_mps=speed_mps.copy() if known else np.full(3, np.nan),
+        velocity_mps=speed_mps if known else _NOWHERE[0],
         filled=item.filled,
         own_m2=item.own_m2,
         shared_m=item.shared_m,
     )
 
 
-def _count(life: Life, stamp_ns: int, place_m: FloatArray, item: FusedObject | None) -> None:
+def _count(life: Life, stamp_ns: int, distance_m: float, item: FusedObject | None) -> None:
     """Add a timestep to what the track's summary will say."""
     if not life.observed:
         life.first_ns = stamp_ns
     life.last_ns = stamp_ns
-    distance = math.hypot(place_m[0], place_m[1])
-    life.nearest_m = min(life.nearest_m, distance)  # an unknown place is no minimum
+    life.nearest_m = min(life.nearest_m, distance_m)  # an unknown place is no minimum
     if item is None:
         life.filled += 1
         return

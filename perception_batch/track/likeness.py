@@ -52,41 +52,49 @@ def likeness(
         px_per_rad: see `turns_px`.
     """
     out = np.full((len(lives), len(objects)), np.nan)
-    before: dict[str, tuple[list[int], list[Boxes]]] = {}
+    number = {camera: k for k, camera in enumerate(boxes)}
+    found: list[Boxes] = []
+    owners: list[tuple[int, int]] = []  # number of the camera, row
     for row, life in enumerate(lives):
         stale = []
         for camera, (seen_ns, all_of_them, own) in life.boxes.items():
             if stamp_ns - seen_ns > _MEMORY_NS:
                 stale.append(camera)
-                continue
-            rows, found = before.setdefault(camera, ([], []))
-            rows.append(row)
-            found.append(all_of_them[own])
+            elif camera in number:
+                found.append(all_of_them[own])
+                owners.append((number[camera], row))
         for camera in stale:
             del life.boxes[camera]
-    now: dict[str, tuple[list[int], list[int]]] = {}
-    for column, item in enumerate(objects):
-        for observation in item.observations:
-            columns, which = now.setdefault(observation.camera, ([], []))
-            columns.append(column)
-            which.append(observation.detection)
-    for camera, (columns, which) in now.items():
-        if camera in before:
-            rows, found = before[camera]
-            old = np.array(found, np.float64)
-            old[:, 0::2] += (px_per_rad.get(camera, 0.0) * turned_rad[rows])[:, None]
-            place = np.ix_(rows, columns)
-            out[place] = np.fmax(out[place], _alike(old, boxes[camera][which].astype(np.float64)))
+    first = dict(zip(boxes, np.cumsum([0, *map(len, boxes.values())])[:-1].tolist(), strict=True))
+    seen = [
+        (number[o.camera], column, first[o.camera] + o.detection)
+        for column, item in enumerate(objects)
+        for o in item.observations
+    ]
+    if not found or not seen:
+        return out
+    camera, rows = np.array(owners).T
+    here, columns, which = np.array(seen).T
+    turn = np.array([px_per_rad.get(name, 0.0) for name in boxes])[camera] * turned_rad[rows]
+    old = np.concatenate(found).reshape(-1, 4).astype(np.float64)
+    old[:, 0::2] += turn[:, None]
+    new = np.concatenate(list(boxes.values()))[which].astype(np.float64)
+    same = camera[:, None] == here
+    a, b = np.nonzero(same)
+    out[rows[a], columns[b]] = 0.0
+    touching = same & (old[:, 0:1] < new[:, 2]) & (new[:, 0] < old[:, 2:3])
+    a, b = np.nonzero(touching)
+    np.maximum.at(out, (rows[a], columns[b]), _alike(old[a], new[b]))
     return out
 
 
 def _alike(a: FloatArray, b: FloatArray) -> FloatArray:
-    """(N, M) intersection over union, or most of the share of the smaller one that lies in the larger one."""
-    wide = np.minimum(a[:, None, 2], b[None, :, 2]) - np.maximum(a[:, None, 0], b[None, :, 0])
-    high = np.minimum(a[:, None, 3], b[None, :, 3]) - np.maximum(a[:, None, 1], b[None, :, 1])
-    both = np.clip(wide, 0, None) * np.clip(high, 0, None)
-    area_a = np.maximum((a[:, 2] - a[:, 0]) * (a[:, 3] - a[:, 1]), 1e-9)[:, None]
-    area_b = np.maximum((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]), 1e-9)[None, :]
+    """(P,) intersection over union, or most of the share of the smaller one that lies in the larger one, of P pairs."""
+    wide = np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0])
+    high = np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1])
+    both = np.maximum(wide, 0) * np.maximum(high, 0)
+    area_a = np.maximum((a[:, 2] - a[:, 0]) * (a[:, 3] - a[:, 1]), 1e-9)
+    area_b = np.maximum((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]), 1e-9)
     small, large = np.minimum(area_a, area_b), np.maximum(area_a, area_b)
     part = np.where(small >= _HIDDEN_AREA * large, 0.7 * both / small, 0.0)
     alike: FloatArray = np.maximum(both / (area_a + area_b - both), part)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from perception_batch.track.sighting import Sightings, jacobian, polar, turned_within_half
+from perception_batch.track.sighting import Sightings, from_polar, jacobian, polar, turned_within_half
 from perception_batch.types import FloatArray
 
 STATES = 4
@@ -103,7 +103,7 @@ def begin(seen: Sightings, origin_m: FloatArray, speed_mps: FloatArray) -> Belie
     count = len(seen)
     mean = np.zeros((count, STATES))
     mean[:, PLACE] = seen.place_m
-    back = np.linalg.inv(jacobian(seen.place_m, origin_m)) if count else np.zeros((0, 2, 2))
+    back = from_polar(jacobian(seen.place_m, origin_m))
     p = np.zeros((count, STATES, STATES))
     p[:, PLACE, PLACE] = back @ seen.noise @ back.transpose(0, 2, 1)
     for axis in (0, 1):

@@ -68,10 +68,13 @@ def sightings(objects: Sequence[FusedObject], odom_SE3_base: SE3) -> Sightings:
     """Objects with positions, in the fixed frame."""
     n = len(objects)
     turn = odom_SE3_base.rotation
-    place = np.array([o.position_m for o in objects]).reshape(n, 3) @ turn.T + odom_SE3_base.translation_m
-    own = np.array([o.own_m2 for o in objects]).reshape(n, 3, 3)
-    shared = np.array([o.shared_m for o in objects]).reshape(n, 2, 3)
-    lacking = ~(np.isfinite(own).all(axis=(1, 2)) & np.isfinite(shared).all(axis=(1, 2)))
+    place, own, shared = np.zeros((n, 3)), np.zeros((n, 3, 3)), np.zeros((n, 2, 3))
+    if n:
+        np.concatenate([o.position_m for o in objects], out=place.reshape(-1))
+        np.concatenate([o.own_m2 for o in objects], out=own.reshape(-1, 3))
+        np.concatenate([o.shared_m for o in objects], out=shared.reshape(-1, 3))
+    place = place @ turn.T + odom_SE3_base.translation_m
+    lacking = ~np.isfinite(own.reshape(n, 9) @ np.ones(9) + shared.reshape(n, 6) @ np.ones(6))
     if lacking.any():  # a fuser that does not tell them apart: all of it may be new in every image
         whole = np.array([o.covariance_m2 for o in objects]).reshape(n, 3, 3)
         own, shared = (
@@ -101,8 +104,10 @@ def sightings(objects: Sequence[FusedObject], odom_SE3_base: SE3) -> Sightings:
 def polar(place_m: FloatArray, origin_m: FloatArray) -> FloatArray:
     """(N, 2) polar of (N, 2) places about an origin (2,)."""
     off = place_m - origin_m
-    reach = np.maximum(np.hypot(off[:, 0], off[:, 1]), NEAREST_M)
-    return np.stack([np.log(reach), np.arctan2(off[:, 1], off[:, 0])], axis=1)
+    out = np.empty((len(off), 2))
+    np.log(np.maximum(np.hypot(off[:, 0], off[:, 1]), NEAREST_M), out=out[:, 0])
+    np.arctan2(off[:, 1], off[:, 0], out=out[:, 1])
+    return out
 
 
 def jacobian(place_m: FloatArray, origin_m: FloatArray) -> FloatArray:
@@ -117,6 +122,12 @@ def jacobian(place_m: FloatArray, origin_m: FloatArray) -> FloatArray:
     return out / np.maximum(reach, NEAREST_M)[:, None, None]
 
 
+def from_polar(slope: FloatArray) -> FloatArray:
+    """Inverses of (N, 2, 2) jacobians: their rows are orthogonal and equally long."""
+    back: FloatArray = slope.transpose(0, 2, 1) / (slope[:, :1, :] ** 2).sum(axis=2, keepdims=True)
+    return back
+
+
 def turned_within_half(angles_rad: FloatArray) -> FloatArray:
     """Angles as their equals from -π to π."""
-    return (angles_rad + np.pi) % (2 * np.pi) - np.pi
+    return angles_rad - 2 * np.pi * np.rint(angles_rad * (0.5 / np.pi))

@@ -73,13 +73,19 @@ def test_distorted_lenses_are_undone() -> None:
     thing = Thing.standing("car", 14.0, 7.0, 0.3)
     plumb = Intrinsics("plumb_bob", 1600, 900, 1000, 1000, 799.5, 449.5, (-0.3, 0.1, 0.001, -0.001, 0.0))
     fisheye = Intrinsics("equidistant", 1280, 960, 400, 400, 639.5, 479.5, (0.02, -0.01, 0.002, 0.0))
-    from perception_batch.fusion.lens import RayTable
+    from perception_batch.fusion.lens import RayTables
 
-    for lens in (plumb, fisheye):
+    exactly = pinhole()
+    tables = RayTables()
+    numbers = [tables.add(lens) for lens in (plumb, exactly, fisheye)]
+    for number, lens in zip(numbers, (plumb, exactly, fisheye), strict=True):
         points = np.random.default_rng(0).uniform([0, 0], [lens.width_px, lens.height_px], (200, 2))
         exact = lens.rays_of_corners(points)
         inside = np.isfinite(exact).all(axis=1)
-        got = RayTable(lens).rays(points)
+        got = tables.rays(np.full(len(points), number), points)
+        mixed = tables.rays(np.array(numbers)[np.arange(600) % 3], np.repeat(points, 3, axis=0))
+        np.testing.assert_array_equal(mixed[numbers.index(number) :: 3], got)  # whoever else is asked
+        got /= np.linalg.norm(got, axis=1, keepdims=True)
         near_border = ~np.isfinite(got).all(axis=1)
         assert (inside & ~near_border).sum() > 150
         usable = inside & ~near_border
