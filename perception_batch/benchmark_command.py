@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perception_batch.command_options import add_settings, count, positive_count
+
 if TYPE_CHECKING:
     from perception_batch.batch_sweep import Grid, Sweep, SweepRow
     from perception_batch.config import RunConfig
@@ -24,10 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command to its parser."""
     parser.add_argument("log", nargs="+", metavar="LOG", help="file, bag folder, or split files of one drive")
     parser.add_argument("--model", metavar="WEIGHTS", help="detect.model")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML settings; see configs/default.yaml")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="section.key=value", help="one setting; may be repeated"
-    )
+    add_settings(parser)
     parser.add_argument("--device", metavar="auto|cpu|cuda:N", help="detect.device")
     parser.add_argument("--cameras", metavar="A,B", help="only these cameras")
     parser.add_argument("--no-video", action="store_true", help="without drawing and encoding annotated.mp4")
@@ -43,9 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-sizes", type=_wholes, metavar="A,B", help="px (detect.image_size)")
     parser.add_argument("--workers", type=_wholes, metavar="A,B", help="threads that decode (decode.workers)")
     parser.add_argument(
-        "--images", type=_not_negative, default=300, metavar="N", help="of the start of the log; 0: all (300)"
+        "--images", type=count, default=300, metavar="N", help="of the start of the log; 0: all (300)"
     )
-    parser.add_argument("--repeats", type=_whole, default=3, metavar="N", help="runs of each (3)")
+    parser.add_argument("--repeats", type=positive_count, default=3, metavar="N", help="runs of each (3)")
     parser.add_argument(
         "--out", type=Path, default=Path("benchmark"), metavar="DIR", help="folder of the files (benchmark)"
     )
@@ -198,23 +197,9 @@ def _say(line: str) -> None:
         sys.stderr.write(line + "\n")
 
 
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return value
-
-
-def _not_negative(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
-
-
 def _wholes(text: str) -> tuple[int, ...]:
     try:
-        return tuple(dict.fromkeys(_whole(part) for part in text.split(",")))
+        return tuple(dict.fromkeys(positive_count(part) for part in text.split(",")))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text} is not a list of numbers such as 1,2,4") from None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from perception_batch import __version__, benchmark_command, compare_command, export_command, verify_command
+from perception_batch.command_options import add_settings, comma_names
 from perception_batch.errors import EXIT_NOTHING, EXIT_USAGE, PerceptionBatchError, printable
 from perception_batch.evaluate import command as evaluate_words
 from perception_batch.signals import Stopped, handled
@@ -71,14 +72,14 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.add_argument(
         "--suggest-config", type=Path, metavar="FILE", help="write a settings file that fits the log"
     )
-    _add_settings(inspect)
+    add_settings(inspect)
     inspect.add_argument("--rig", type=Path, metavar="FILE", help="calibration; wins over the log's")
     inspect.add_argument("--cameras", metavar="A,B", help="only these cameras")
 
     run = command("run", "Run the whole chain on one drive or many.")
     run.add_argument("log", nargs="+", metavar="LOG", help="file, bag folder, a folder of drives, or a URL")
     run.add_argument("--out", type=Path, required=True, metavar="DIR", help="results go to DIR/<drive>/")
-    _add_settings(run)
+    add_settings(run)
     run.add_argument("--model", metavar="WEIGHTS", help="detect.model")
     run.add_argument("--device", metavar="auto|cpu|cuda:N", help="detect.device")
     run.add_argument("--rig", type=Path, metavar="FILE", help="calibration; wins over the log's")
@@ -102,13 +103,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     fuse = command("fuse", "Fusion again from stored detections: no pixels, no GPU.")
     fuse.add_argument("run_dir", type=Path, metavar="RUN_DIR")
-    _add_settings(fuse, config=False)
+    add_settings(fuse, config=False)
     fuse.add_argument("--rig", type=Path, metavar="FILE", help="another calibration")
     fuse.add_argument("--out", type=Path, metavar="DIR", help="leave RUN_DIR as it is and write here")
 
     render = command("render", "Draw the video again.")
     render.add_argument("run_dir", type=Path, metavar="RUN_DIR")
-    _add_settings(render, config=False)
+    add_settings(render, config=False)
     render.add_argument(
         "--log-root", type=Path, metavar="DIR", help="where the log lies now, if it was moved"
     )
@@ -126,16 +127,6 @@ def build_parser() -> argparse.ArgumentParser:
     words = "Build the fast form of a model, for OpenVINO, ONNX Runtime or TensorRT."
     export_command.add_arguments(command("export", words, export_command.EXAMPLE))
     return parser
-
-
-def _add_settings(parser: argparse.ArgumentParser, *, config: bool = True) -> None:
-    if config:
-        parser.add_argument(
-            "--config", type=Path, metavar="FILE", help="YAML settings; see configs/default.yaml"
-        )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="section.key=value", help="one setting; may be repeated"
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -176,7 +167,8 @@ def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
         return run_command(arguments)
     from perception_batch.config import load_config
 
-    names = _names(getattr(arguments, "cameras", None))
+    cameras = getattr(arguments, "cameras", None)
+    names = None if cameras is None else comma_names(cameras)
     if arguments.command == "run":
         from perception_batch.collection import RunRequest, run_all
         from perception_batch.read import log_path
@@ -232,10 +224,6 @@ def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
         )
     print_outcome(outcome)
     return outcome.exit_status
-
-
-def _names(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _quoted(text: str) -> str:

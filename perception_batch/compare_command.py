@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perception_batch.command_options import count, share
+
 if TYPE_CHECKING:
     from perception_batch.run_comparison import Comparison, FrameChange
 
@@ -22,11 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_b", type=Path, metavar="RUN_B", help="another run of the same drive")
     parser.add_argument(
         "--score",
-        type=_share,
+        type=share,
         metavar="S",
         help="compare all boxes with at least this score; default: those of the asked classes and scores, no doubles",
     )
-    parser.add_argument("--frames", type=_whole, default=10, metavar="N", help="list so many frames (10)")
+    parser.add_argument("--frames", type=count, default=10, metavar="N", help="list so many frames (10)")
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
@@ -57,9 +59,9 @@ def as_text(found: Comparison) -> str:
         f"  A {printable(found.run_a)}",
         f"  B {printable(found.run_b)}",
     ]
-    for side, count in (("A", found.frames_only_a), ("B", found.frames_only_b)):
-        if count:
-            lines.append(f"  {count} frames that only {side} used are left out")
+    for side, left_out in (("A", found.frames_only_a), ("B", found.frames_only_b)):
+        if left_out:
+            lines.append(f"  {left_out} frames that only {side} used are left out")
     if found.made_by:
         lines += ["", "made with"]
         lines += [
@@ -156,17 +158,3 @@ def _short(text: str) -> str:
     clean = printable(text)
     is_hash = len(clean) == 64 and set(clean) <= set("0123456789abcdef")
     return clean[:12] if is_hash else clean if len(clean) <= 60 else clean[:57] + "..."
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not within 0..1")
-    return value
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value

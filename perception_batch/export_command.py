@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perception_batch.command_options import add_settings, positive_count
+
 if TYPE_CHECKING:
     from perception_batch.config import RunConfig
     from perception_batch.detect.facts import ExportedModel, ModelFacts
@@ -39,26 +41,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="int8: frames of this log show what the cameras see; may be repeated for the files of one drive",
     )
     parser.add_argument(
-        "--frames", type=_whole, default=300, metavar="N", help="int8: calibrate on at most so many (300)"
+        "--frames",
+        type=positive_count,
+        default=300,
+        metavar="N",
+        help="int8: calibrate on at most so many (300)",
     )
     parser.add_argument(
         "--image-size",
-        type=_whole,
+        type=positive_count,
         metavar="PX",
         help="long side of the input, for models that are built for one size, and for calibration (detect.image_size)",
     )
     parser.add_argument(
-        "--batch-size", type=_whole, default=32, metavar="N", help="tensorrt: images at a time, at most (32)"
+        "--batch-size",
+        type=positive_count,
+        default=32,
+        metavar="N",
+        help="tensorrt: images at a time, at most (32)",
     )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for the model; default: the user's cache"
     )
     parser.add_argument("--again", action="store_true", help="make it even if the cache has it")
     parser.add_argument("--json", action="store_true", help="for programs")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML settings; see configs/default.yaml")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="section.key=value", help="one setting; may be repeated"
-    )
+    add_settings(parser)
 
 
 def run_command(arguments: argparse.Namespace) -> int:
@@ -206,10 +213,3 @@ def _as_text(report: dict[str, Any]) -> str:
         )
     lines.append(f"use it: perception-batch run LOG --out out --model {printable(report['model'])}")
     return "\n".join(lines)
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return value

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from perception_batch.command_options import add_settings, number, positive_count
 
 if TYPE_CHECKING:
     from perception_batch.verification import Verification
@@ -19,52 +19,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command to its parser."""
     parser.add_argument("log", nargs="+", metavar="LOG", help="file, bag folder, or split files of one drive")
     parser.add_argument("--model", metavar="WEIGHTS", help="detect.model")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML settings; see configs/default.yaml")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="section.key=value", help="one setting; may be repeated"
-    )
+    add_settings(parser)
     parser.add_argument("--device", metavar="auto|cpu|cuda:N", help="detect.device")
     parser.add_argument(
         "--batch-size",
-        type=_whole,
+        type=positive_count,
         metavar="N",
         help="tried beside 1 (detect.batch_size; auto: what a run takes)",
     )
     parser.add_argument("--cameras", metavar="A,B", help="only these cameras")
     parser.add_argument(
-        "--frames", type=_whole, default=48, metavar="N", help="images, evenly over the drive (48)"
+        "--frames", type=positive_count, default=48, metavar="N", help="images, evenly over the drive (48)"
     )
     parser.add_argument(
         "--limit",
-        type=_number,
+        type=number,
         default=0.1,
         metavar="PERCENT",
         help="boxes that may differ at another batch size or in another backend (0.1)",
     )
     parser.add_argument(
         "--limit-fp16",
-        type=_number,
+        type=number,
         default=2.0,
         metavar="PERCENT",
         help="boxes that fp16 may lose or gain (2)",
     )
     parser.add_argument(
         "--limit-int8",
-        type=_number,
+        type=number,
         default=10.0,
         metavar="PERCENT",
         help="boxes that int8 may lose or gain (10)",
     )
     parser.add_argument(
         "--limit-score",
-        type=_number,
+        type=number,
         default=1e-3,
         metavar="S",
         help="the same box: scores differ by at most (0.001)",
     )
     parser.add_argument(
         "--limit-px",
-        type=_number,
+        type=number,
         default=0.5,
         metavar="PX",
         help="the same box: edges differ by at most (0.5)",
@@ -156,17 +153,3 @@ def as_text(found: Verification) -> str:
     failing = [row for row in found.rows if not row.within and not row.error]
     lines += ["", f"{len(failing)} of {len(rows)} comparisons fail" if failing else "all within their limits"]
     return "\n".join(lines) + "\n"
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return value
-
-
-def _number(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a number >= 0")
-    return value

@@ -18,6 +18,8 @@ GROUND = {
     "calibration",
     "ontology",
     "config",
+    "config_sections",
+    "command_options",
     "payloads",
     "table_format",
     "trajectory",

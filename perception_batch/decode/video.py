@@ -79,9 +79,6 @@ def pictures(items: Iterator[LogItem], *, max_image_mpx: float, threads: int = 0
         max_image_mpx: largest picture that is decoded, millions of pixels.
         threads: threads a camera that FFmpeg may use; 0: one a core, at most four.
     """
-    import av.logging
-
-    av.logging.set_level(None)  # otherwise FFmpeg writes to stderr of its own accord
     threads = min(threads or os.cpu_count() or 1, _MAX_THREADS)
     streams: dict[str, _Stream] = {}
     queue: deque[_Slot] = deque()
@@ -151,6 +148,9 @@ class _Stream:
     """The packets of one camera, in order, and its decoder."""
 
     def __init__(self, max_image_mpx: float, threads: int) -> None:
+        import av.logging
+
+        av.logging.set_level(None)  # otherwise FFmpeg writes to stderr of its own accord
         self.last_arrival = 0
         """Frames of all cameras that had come with its last packet."""
         self._waiting: deque[_Slot] = deque()

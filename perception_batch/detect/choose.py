@@ -19,7 +19,7 @@ from perception_batch.detect.facts import (
     is_exported,
     open_exported,
 )
-from perception_batch.detect.weights import sha256_of
+from perception_batch.detect.weights import pinned_sha256, sha256_of
 from perception_batch.errors import ModelError, WriteError, printable
 
 logger = logging.getLogger(__name__)
@@ -47,12 +47,7 @@ def open_model(settings: DetectConfig, path: Path) -> Detector:
         return _open_exported(settings, open_exported(path))
     if settings.backend == "torch":
         return _open_torch(settings, path)
-    sha256 = sha256_of(path)
-    if settings.sha256 is not None and settings.sha256.strip().lower() != sha256:
-        raise ModelError(
-            f"{printable(path)} has SHA-256 {sha256}, detect.sha256 pins {printable(settings.sha256)}: "
-            "not the weights that were meant"
-        )
+    sha256 = pinned_sha256(settings, path)
     if settings.backend == "auto":
         return _open_fastest(settings, path, sha256)
     if not _installed(RUNTIMES[settings.backend]):

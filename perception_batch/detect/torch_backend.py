@@ -21,7 +21,7 @@ from perception_batch.detect.postprocess import OutputForm, to_detections
 from perception_batch.detect.preprocess import BAR_VALUE
 from perception_batch.detect.torch_postprocess import select
 from perception_batch.detect.ultralytics_import import load_checkpoint
-from perception_batch.detect.weights import sha256_of
+from perception_batch.detect.weights import pinned_sha256
 from perception_batch.errors import ConfigError, ModelError, printable
 from perception_batch.geometry import DetectorView
 from perception_batch.types import Detections
@@ -66,12 +66,7 @@ class TorchDetector:
         """
         device = choose_device(settings.device)
         precision = choose_precision(settings.precision, device)
-        sha256 = sha256_of(path)
-        if settings.sha256 is not None and settings.sha256.strip().lower() != sha256:
-            raise ModelError(
-                f"{printable(path)} has SHA-256 {sha256}, detect.sha256 pins {printable(settings.sha256)}: "
-                "not the weights that were meant"
-            )
+        sha256 = pinned_sha256(settings, path)
         model, head, form = load_network(path)
         on_cpu = device.type == "cpu"
         copies, threads = share_cores(settings)

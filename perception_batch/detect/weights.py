@@ -10,8 +10,12 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from perception_batch.errors import ModelError, printable
+
+if TYPE_CHECKING:
+    from perception_batch.config import DetectConfig
 
 logger = logging.getLogger(__name__)
 
@@ -115,3 +119,18 @@ def _download(name: str, folder: Path) -> Path | None:
         logger.warning("downloading %s failed: %s", name, " ".join(str(error).split()))
         return None
     return target
+
+
+def pinned_sha256(settings: DetectConfig, path: Path) -> str:
+    """SHA-256 of weights, checked against ``detect.sha256`` where that is set.
+
+    Raises:
+        ModelError: the file cannot be read, or has another SHA-256 than pinned.
+    """
+    sha256 = sha256_of(path)
+    if settings.sha256 is not None and settings.sha256.strip().lower() != sha256:
+        raise ModelError(
+            f"{printable(path)} has SHA-256 {sha256}, detect.sha256 pins {printable(settings.sha256)}: "
+            "not the weights that were meant"
+        )
+    return sha256

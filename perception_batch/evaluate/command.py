@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from perception_batch.command_options import count, number, share
 from perception_batch.evaluate.settings import EvaluateSettings
 
 EXAMPLE = "example: perception-batch evaluate out/drive --truth drive.truth.json"
@@ -22,27 +23,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument(
         "--min-height-px",
-        type=_positive,
+        type=number,
         default=default.min_height_px,
         metavar="PX",
         help=f"truth boxes lower than this do not count ({default.min_height_px:g})",
     )
     parser.add_argument(
         "--min-visible",
-        type=_share,
+        type=share,
         default=default.min_visible,
         metavar="SHARE",
         help=f"nor do those of which less is visible ({default.min_visible:g})",
     )
     parser.add_argument(
         "--max-range-m",
-        type=_positive,
+        type=number,
         default=default.max_range_m,
         metavar="M",
         help=f"positions and tracks count up to here ({default.max_range_m:g})",
     )
     parser.add_argument(
-        "--seed", type=_whole, default=default.seed, metavar="N", help="of the bootstrap intervals (0)"
+        "--seed", type=count, default=default.seed, metavar="N", help="of the bootstrap intervals (0)"
     )
 
 
@@ -65,24 +66,3 @@ def run_command(arguments: argparse.Namespace) -> int:
     text = json.dumps(report.to_dict(), indent=2, allow_nan=False) if arguments.json else as_text(report)
     sys.stdout.write(text.rstrip("\n") + "\n")
     return 0
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number >= 0")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not within 0..1")
-    return value
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value

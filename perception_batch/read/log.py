@@ -20,6 +20,7 @@ from perception_batch.read.images.first_look import FirstLook
 from perception_batch.read.images.frames import FrameMaker, parse_image
 from perception_batch.read.images.stamps import ClockStep, StampJudge
 from perception_batch.read.images.topics import DEPTH_ENCODINGS, CameraTopic, TopicInfo, find_cameras
+from perception_batch.read.images.video_packet import CODECS
 from perception_batch.read.motion.drive_motion import DriveMotion
 from perception_batch.read.motion.report import EgoReport
 from perception_batch.read.rigs.rig import CameraFacts, build_rig
@@ -35,9 +36,6 @@ SEEK_MARGIN_NS = 5_000_000_000
 
 KEY_SEARCH_NS = 5_000_000_000
 """How far back a key frame is looked for at first; each further look goes twice as far."""
-
-VIDEO_CODECS = frozenset(["h264", "h265", "av1", "vp9"])
-"""Encodings of which a picture needs those before it."""
 
 LATE_SAMPLE = 10
 """Images looked at of a camera that is silent in the head."""
@@ -326,9 +324,7 @@ class DriveLog:
 
     def _before_key_frames(self, head: Head, low_ns: int) -> int:
         """A log time before which every video has a key frame that is near `low_ns`; else the first of the log."""
-        wanted = {
-            self._cameras[name].topic for name, seen in head.cameras.items() if seen.encoding in VIDEO_CODECS
-        }
+        wanted = {self._cameras[name].topic for name, seen in head.cameras.items() if seen.encoding in CODECS}
         begin, span_ns = low_ns, KEY_SEARCH_NS
         while wanted and begin > self.start_ns:
             begin -= span_ns
