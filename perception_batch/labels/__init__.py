@@ -1,0 +1,1 @@
+"""Room `labels`: finished runs in, training sets out."""
