@@ -12,6 +12,7 @@
     ├── SyncError
     ├── ModelError             weights missing, hash differs, unexpected output shape
     └── WriteError             target exists, encoder refused, disk full
+        └── LockedError        another process works on this output
 
 `OSError` passes through as itself. Each error carries the exit status that the command line gives
 for it (see `docs/formats.md`): 1 nothing readable, 2 options and settings, 75 worth another try.
@@ -120,3 +121,10 @@ class WriteError(PerceptionBatchError):
     def __init__(self, message: str, *, exit_status: int = EXIT_USAGE) -> None:
         self.exit_status = exit_status
         super().__init__(message)
+
+
+class LockedError(WriteError):
+    """Another process works on this output; it is worth another try when that one has ended."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, exit_status=EXIT_RETRY)

@@ -5,10 +5,15 @@ as recorders do (``name_0.mcap``, ``name_1.mcap``, from 0 on). Any other folder 
 drive is called after its file stem (without the split's number) or bag folder. A folder without logs that holds videos,
 or images with their times, is one drive (videos that are named one by one are drives of their own, or one with
 ``--one-drive``).
+
+A path that is not there and holds ``*``, ``?`` or ``[`` is a pattern, as a shell would read it (``**``: any depth), so that a
+timer or a quoted word can name tonight's files.
 """
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +27,8 @@ _LOG_NAME = re.compile(rf"^(?P<stem>.+?)(?P<suffix>\.orig\.bag|\.bag|\.mcap|\.db
 """Logs, packed as a whole or not, and bags that were never closed (``.active``)."""
 _SPLIT = re.compile(r"^(?P<stem>.+)_(?P<number>[0-9]{1,18})$")
 _MOST_DEPTH = 6
+_MOST_NAME_BYTES = 200
+"""Of a drive's name: file systems take 255, and files beside the folder bear it with an ending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +66,7 @@ def find_drives(
     """
     if not paths:
         raise ConfigError("no log given")
-    for path in paths:
-        if not path.exists():
-            raise LogError(path, "no such file or folder")
+    paths = [found for path in paths for found in _matching(path)]
     if one_drive:
         return [Drive(_name(paths[0], template, split=len(paths) > 1), tuple(paths))]
     drives = [
@@ -79,6 +84,22 @@ def find_drives(
             )
         seen[drive.name] = drive
     return drives
+
+
+def _matching(path: Path) -> list[Path]:
+    """The path, or what it stands for where it is a pattern, sorted.
+
+    Raises:
+        LogError: nothing is there.
+    """
+    if path.exists():
+        return [path]
+    if not isinstance(path, Path) or not glob.has_magic(str(path)):
+        raise LogError(path, "no such file or folder")
+    found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207 - from the root too
+    if not found:
+        raise LogError(path, "nothing matches this pattern")
+    return found
 
 
 def _groups(path: Path, holds_pictures: Callable[[Path], bool]) -> Iterable[tuple[Path, ...]]:
@@ -170,4 +191,8 @@ def _name(path: Path, template: str, *, split: bool = False) -> str:
     safe = re.sub(r"[^\w.+-]", "_", name).strip(".")
     if not safe:
         raise ConfigError(f"--drive-name {printable(template)!r} gives no usable name for {printable(path)}")
+    if len(safe.encode("utf-8", "surrogateescape")) > _MOST_NAME_BYTES:
+        mark = hashlib.sha256(safe.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+        cut = safe.encode("utf-8", "surrogateescape")[: _MOST_NAME_BYTES - 13].decode("utf-8", "ignore")
+        safe = f"{cut}-{mark}"  # two long names that begin alike stay two
     return safe

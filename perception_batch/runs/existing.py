@@ -13,6 +13,8 @@ Stage = Literal["detect", "fuse", "render", "write", "none"]
 
 # Keys of a camera that act in fusion (docs/formats.md); its others decide what the detector sees.
 _CAMERA_FUSION_KEYS = frozenset({"mask", "score", "classes", "max_range_m", "intrinsics", "base_SE3_camera"})
+_CALIBRATION_KEYS = frozenset({"intrinsics", "base_SE3_camera"})
+_LIDAR, _LIDAR_KEYS = ("fuse", "lidar"), frozenset({"lidar", "lidar_tolerance_ms"})
 # Keys that change neither results nor pictures.
 _EXECUTION_KEYS = frozenset(
     {
@@ -36,6 +38,8 @@ def stage_of(path: Sequence[str]) -> Stage:
         return "fuse" if path[2:] and path[2] in _CAMERA_FUSION_KEYS else "detect"
     if key == "fuse.base_frame":  # the stored path of the vehicle is that of the base frame
         return "detect"
+    if section == "fuse" and path[1] in _LIDAR_KEYS:  # points are read where detections are made
+        return "detect"
     if section in ("fuse", "track", "ontology") or key in ("detect.score", "detect.classes"):
         return "fuse"
     if section in ("render", "write"):
@@ -53,6 +57,21 @@ def flatten(config: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> dict[tup
         else:
             out[path] = value
     return out
+
+
+def needs_calibration(flat: Mapping[tuple[str, ...], Any]) -> bool:
+    """Whether calibration decides what detection stores: a lidar's ranges, or crops along the horizon."""
+    return flat.get(_LIDAR) is not None or flat.get(("detect", "tiles")) == "horizon"
+
+
+def is_calibration(path: Sequence[str]) -> bool:
+    """Whether a setting is part of a camera's calibration."""
+    return path[0] == "cameras" and bool(path[2:]) and path[2] in _CALIBRATION_KEYS
+
+
+def camera_default(path: Sequence[str]) -> Any:
+    """What a camera that the settings do not name has at this path; None where the path is no camera's key."""
+    return _CAMERA_DEFAULTS.get(path[2]) if path[0] == "cameras" and len(path) == 3 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +115,26 @@ def stage_of_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, S
 
     def value(flat: Mapping[tuple[str, ...], Any], path: tuple[str, ...]) -> Any:
         """A camera that the config does not name has the defaults."""
-        default = _CAMERA_DEFAULTS.get(path[2]) if path[0] == "cameras" and len(path) == 3 else None
-        return flat.get(path, default)
+        return flat.get(path, camera_default(path))
 
     changed = sorted(
         path for path in before.keys() | after.keys() if value(before, path) != value(after, path)
     )
-    return {".".join(path): stage_of(path) for path in changed}
+    stages = {path: stage_of(path) for path in changed}
+    if after.get(_LIDAR) is None:  # what is stored of it is left out
+        stages.update((path, "fuse") for path in changed if path[:1] == ("fuse",) and path[1] in _LIDAR_KEYS)
+    else:  # the lidar's ranges were measured with this calibration
+        stages.update((path, "detect") for path in changed if path[2:3] and path[2] in _CALIBRATION_KEYS)
+    return {".".join(path): stage for path, stage in stages.items()}
 
 
 def difference(old: Identity, new: Identity) -> Difference:
     """What changed between two identities, by stage."""
     by_stage: dict[str, list[str]] = {"detect": [], "fuse": [], "render": [], "write": [], "none": []}
+    by_horizon = flatten(new.config).get(("detect", "tiles")) == "horizon"  # crops lie where calibration says
     for key, stage in stage_of_keys(old.config, new.config).items():
-        by_stage[stage].append(key)
+        calibrates = key.startswith("cameras.") and any(f".{name}" in key for name in _CALIBRATION_KEYS)
+        by_stage["detect" if by_horizon and calibrates else stage].append(key)
     if old.fingerprint != new.fingerprint:
         by_stage["detect"].append("the log")
     if old.model_sha256 != new.model_sha256:
@@ -117,7 +142,8 @@ def difference(old: Identity, new: Identity) -> Difference:
     for key in sorted(old.selection.keys() | new.selection.keys()):
         if old.selection.get(key) != new.selection.get(key):
             name = "the file of read.trajectory" if key == "trajectory" else f"--{key}"
-            by_stage["fuse" if key == "rig" else "detect"].append(name)
+            without_pixels = key == "rig" and flatten(new.config).get(_LIDAR) is None and not by_horizon
+            by_stage["fuse" if without_pixels else "detect"].append(name)
     return Difference(
         tuple(by_stage["detect"]),
         tuple(by_stage["fuse"]),

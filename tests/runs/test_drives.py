@@ -195,3 +195,23 @@ def test_the_current_folder_has_a_name(tmp_path: Path, monkeypatch: pytest.Monke
     tree(tmp_path, "trip/metadata.yaml")
     monkeypatch.chdir(tmp_path / "trip")
     assert find_drives([Path()])[0].name == "trip"
+
+
+def test_a_pattern_is_read_as_a_shell_reads_it(tmp_path: Path) -> None:
+    tree(tmp_path, "mon/a.bag", "mon/b.mcap", "tue/c.bag", "tue/d[1].bag", "tue/note.txt")
+    assert list(found(tmp_path, tmp_path / "*" / "*.bag")) == ["a", "c", "d_1_"]
+    assert list(found(tmp_path, tmp_path / "**" / "[bc].*")) == ["b", "c"]
+    assert list(found(tmp_path, tmp_path / "m*")) == ["a", "b"]
+    assert list(found(tmp_path, tmp_path / "tue" / "d[1].bag")) == ["d_1_"]  # what is there is no pattern
+    (one,) = find_drives([tmp_path / "*" / "*.bag"], one_drive=True)
+    assert len(one.paths) == 3
+    with pytest.raises(LogError, match="nothing matches"):
+        find_drives([tmp_path / "x*"])
+
+
+def test_long_names_fit_a_file_system_and_stay_two(tmp_path: Path) -> None:
+    drives = find_drives([tree(tmp_path, "ä" * 124 + "1.bag", "ä" * 124 + "2.bag")])
+    assert len({d.name for d in drives}) == 2
+    for drive in drives:
+        assert len(drive.name.encode()) <= 200
+        (tmp_path / drive.name).mkdir()

@@ -1,0 +1,50 @@
+"""A drive's plan, frozen: how it is cut into segments and grouped, for this process and any other that works on it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from perception_batch.config import RunConfig
+from perception_batch.job import OpenDrive
+from perception_batch.runs import Identity, SegmentPlan, cut, stage_hashes, thawed
+from perception_batch.sync import SyncPlan
+
+_POSE_DELAY_NS = 200_000_000
+"""How late a pose may be recorded, as `pipeline.patience_ns` has it."""
+
+
+def freeze_plan(opened: OpenDrive, config: RunConfig, wanted: Identity) -> SegmentPlan:
+    """Cut an open drive into segments.
+
+    Args:
+        opened: the drive.
+        config: its settings.
+        wanted: what decides its detections (`job.identity`).
+    """
+    sync, head, log = opened.plan, opened.head, opened.log
+    return cut(
+        log_fingerprint=wanted.fingerprint,
+        detect_hash=stage_hashes(wanted.config, wanted.selection).detect,
+        origin_ns=head.first_stamp_ns,
+        length_s=config.runs.segment_s,
+        last_ns=max(head.first_stamp_ns, log.stop_ns),
+        span_ns=opened.span_ns,
+        ranges_ns=opened.ranges_ns,
+        lead_in_ns=sync.lead_in_ns,
+        lag_ns=sync.latency_ns + sync.window_ns + round(config.read.max_pose_gap_s * 1e9) + _POSE_DELAY_NS,
+        sync=asdict(sync),
+    )
+
+
+def sync_plan(plan: SegmentPlan) -> SyncPlan:
+    """The synchronisation plan that was frozen, equal to the one that went in.
+
+    Raises:
+        ValueError: it is of another version of this program.
+    """
+    data: dict[str, Any] = thawed(plan.sync)
+    try:
+        return SyncPlan(**{**data, "cameras": tuple(data["cameras"]), "notes": tuple(data["notes"])})
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"the frozen plan is of another version: {error}") from None
