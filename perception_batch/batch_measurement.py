@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from perception_batch.chain import Profile, ReadyShot, Threads
 from perception_batch.config import DetectConfig, RunConfig, parse_config
-from perception_batch.detect import Detector, DetectorInfo, open_detector
+from perception_batch.detect import Detector, DetectorInfo, batch_size_key, open_detector
 from perception_batch.errors import LogError, PerceptionBatchError
 from perception_batch.flow import closed
 from perception_batch.geometry import DetectorView
@@ -86,6 +86,10 @@ class TimedDetector:
         self.spans_s.append((start, time.perf_counter()))
         return found
 
+    def use_batch_size(self, batch_size: int) -> None:
+        """Of the detector."""
+        self.inner.use_batch_size(batch_size)
+
     def copy(self) -> TimedDetector:
         """A copy that notes into the same list."""
         return TimedDetector(self.inner.copy(), self.spans_s)
@@ -141,7 +145,9 @@ def _end_to_end(job: Job) -> dict[str, Any]:
     work_s = max(float(timing["wall_s"]) - float(timing["startup_s"]), 1e-3)
     spans = timed[0].spans_s
     latency_ms = [1e3 * (stop - start) for start, stop in spans]
+    shapes = [(int(h), int(w)) for h, w in outcome.manifest.model["input_hw"]]
     return _opened(timed[0].info) | {
+        "batch_size_key": batch_size_key(timed[0].info, shapes),
         "images": images,
         "images_per_s": images / work_s,
         "startup_s": float(timing["startup_s"]),

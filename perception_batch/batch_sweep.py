@@ -227,6 +227,27 @@ def recommend(rows: Sequence[SweepRow]) -> Variant:
     return min(near, key=lambda row: (row.variant.batch_size, -row.images_per_s)).variant
 
 
+def batch_sizes_by_key(rows: Sequence[SweepRow]) -> dict[str, tuple[int, dict[int, float]]]:
+    """What `detect.batch_size: auto` shall be: by key the recommended size, and images a second by size.
+
+    Ways of which one size alone was tried tell nothing.
+    """
+    by_key: dict[str, list[SweepRow]] = {}
+    for row in rows:
+        key = row.used.get("batch_size_key")
+        if key and not row.error:
+            by_key.setdefault(key, []).append(row)
+    found = {}
+    for key, same in by_key.items():
+        rates: dict[int, float] = {}
+        for row in same:
+            size = row.variant.batch_size
+            rates[size] = max(rates.get(size, 0.0), row.images_per_s)
+        if len(rates) > 1:
+            found[key] = (recommend(same).batch_size, rates)
+    return found
+
+
 def in_own_process(request: Request) -> dict[str, Any]:
     """The figures of one measurement, or ``error``."""
     with tempfile.TemporaryDirectory(prefix="perception-batch-") as folder:
@@ -302,6 +323,7 @@ def _row(variant: Variant, results: Sequence[dict[str, Any]], error: str) -> Swe
         if values:
             figures[name] = Spread.of(values)
     used = {key: results[0][key] for key in ("backend", "precision", "device", "batch_size", "copies")}
+    used["batch_size_key"] = results[0].get("batch_size_key")
     used["decode_workers"] = next((r["decode_workers"] for r in results if "decode_workers" in r), None)
     return SweepRow(variant, used, int(results[0]["images"]), figures)
 

@@ -18,7 +18,7 @@ EXAMPLE = (
     "example: perception-batch benchmark drive.bag --model yolo11n.pt --batch-sizes 1,4,16 --out benchmark"
 )
 _BACKENDS = ("auto", "torch", "openvino", "onnx", "tensorrt")
-_PRECISIONS = ("fp32", "fp16", "int8")
+_PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 FILES = ("benchmark.json", "benchmark.csv", "benchmark.png")
 
 
@@ -66,8 +66,9 @@ def run_command(arguments: argparse.Namespace) -> int:
     """
     from perception_batch.apply_settings import apply_settings
     from perception_batch.batch_plot import plot_sweep
-    from perception_batch.batch_sweep import Grid, as_csv, sweep
+    from perception_batch.batch_sweep import Grid, as_csv, batch_sizes_by_key, sweep
     from perception_batch.config import load_config
+    from perception_batch.detect import remember_batch_size
     from perception_batch.errors import EXIT_OK, WriteError, printable
     from perception_batch.read import log_path
     from perception_batch.write.atomic import write_whole
@@ -107,6 +108,8 @@ def run_command(arguments: argparse.Namespace) -> int:
     write_whole(out / "benchmark.json", text.encode())
     write_whole(out / "benchmark.csv", as_csv(found).encode())
     plot_sweep(found, out / "benchmark.png")
+    for key, (size, rates) in batch_sizes_by_key(found.rows).items():
+        remember_batch_size(key, size, rates, "benchmark")
     if arguments.apply is not None:
         apply_settings(arguments.apply, _keys(found, grid, config))
     sys.stdout.write(text if arguments.json else as_text(found, out, arguments.apply))
@@ -210,6 +213,6 @@ def _backends(text: str) -> tuple[str, ...]:
         backend, colon, precision = name.partition(":")
         if backend not in _BACKENDS or (colon and precision not in _PRECISIONS):
             raise argparse.ArgumentTypeError(
-                f"{name} is not one of {', '.join(_BACKENDS)}, with :fp32, :fp16 or :int8 or without"
+                f"{name} is not one of {', '.join(_BACKENDS)}, with :fp32, :bf16, :fp16 or :int8 or without"
             )
     return names

@@ -270,6 +270,11 @@ class Camera:
     source: str
     """Where it comes from, such as ``camera_info+tf`` or a file name."""
 
+    @property
+    def pose_from_log(self) -> bool:
+        """Whether `base_SE3_camera` is of the log's transforms, which may change while it goes on."""
+        return self.source.split("+")[-1] == "tf"
+
     def __post_init__(self) -> None:
         # What is written to rig.json must read back as the same numbers: results depend on their last bits.
         object.__setattr__(self, "base_SE3_camera", self.base_SE3_camera.storable())

@@ -15,18 +15,21 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from perception_batch import flow
+from perception_batch.batches import ordered_batches
 from perception_batch.calibration import Rig
 from perception_batch.config import RunConfig
 from perception_batch.decode import decode_frame, pictures
 from perception_batch.detect import Detector, prepare
-from perception_batch.ego_motion import Step, steps
-from perception_batch.errors import ConfigError, DecodeError, printable
+from perception_batch.ego_motion import Step, SweepWindow, steps
+from perception_batch.errors import DecodeError
+from perception_batch.fusion import measure_lidar
 from perception_batch.geometry import DetectorView
+from perception_batch.looks import CameraViews, Crops, Look, MakeView, Part, parts, whole_images
 from perception_batch.objects import ObjectMaker
 from perception_batch.render import Tile
 from perception_batch.sync import Synchronizer
@@ -76,11 +79,18 @@ class ReadyShot:
     """(H, W, 3) uint8 RGB, the detector's input; empty where broken."""
     reason: str
     """Why it cannot be decoded; empty where it was."""
+    crops: tuple[Look, ...] = ()
+    """Parts of it at full resolution (`detect.tiles`)."""
 
     @property
     def size_bytes(self) -> int:
         """Bytes in memory."""
-        return self.pixels.nbytes + self.shot.frame.size_bytes
+        crops = sum(crop.pixels.nbytes for crop in self.crops)
+        return self.pixels.nbytes + crops + self.shot.frame.size_bytes
+
+    def looks(self) -> tuple[Look, ...]:
+        """All that the detector sees of it, the whole image first; nothing of a broken one."""
+        return () if self.view is None else (Look(self.view, self.pixels), *self.crops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +110,8 @@ class DetectedStep:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the tiles."""
-        return sum(tile.size_bytes for tile in self.tiles.values())
+        """Bytes of the tiles, and of the lidar's points."""
+        return sum(tile.size_bytes for tile in self.tiles.values()) + self.step.sweep_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,66 +184,39 @@ def shots(source: Iterable[Step]) -> Iterator[Shot]:
                 yield Shot(step, step.frame_set.frames[name], name == names[-1])
 
 
-class MakeView(Protocol):
-    """How images of one size are shown to the detector; see `Detector.view`."""
-
-    def __call__(
-        self,
-        image_hw: tuple[int, int],
-        *,
-        image_size: int | None = None,
-        roi_px: tuple[int, int, int, int] | None = None,
-        rotate_deg: int = 0,
-    ) -> DetectorView: ...
-
-
 class Preparer:
     """Decodes an image and makes the detector's input of it; called by several threads at once."""
 
-    def __init__(self, config: RunConfig, make_view: MakeView, profile: Profile) -> None:
+    def __init__(
+        self, config: RunConfig, make_view: MakeView, profile: Profile, crops: Crops | None = None
+    ) -> None:
         self._config = config
-        self._make_view = make_view
+        self.views = CameraViews(config, make_view, crops)
         self._decode = profile.stage("decode")
         self._letterbox = profile.stage("letterbox")
-        self._views: dict[tuple[str, tuple[int, int]], DetectorView] = {}
         self._warned: set[tuple[str, str]] = set()
 
     def view(self, camera: str, image_hw: tuple[int, int]) -> DetectorView:
-        """How this camera's images of this size are shown to the detector.
-
-        Raises:
-            ConfigError: the camera's `roi_px` does not fit the image.
-        """
-        key = (camera, image_hw)
-        if key not in self._views:
-            settings = self._config.camera(camera)
-            try:
-                self._views[key] = self._make_view(
-                    image_hw,
-                    image_size=settings.image_size,
-                    roi_px=settings.roi_px,
-                    rotate_deg=settings.rotate_deg,
-                )
-            except ConfigError as error:
-                raise ConfigError(f"cameras.{printable(camera)}: {error}") from None
-        return self._views[key]
+        """How this camera's whole images of this size are shown to the detector; see `CameraViews.of`."""
+        return self.views.of(camera, image_hw)[0]
 
     def __call__(self, shot: Shot) -> ReadyShot:
         own_depth = self._config.camera(shot.frame.camera).bit_depth
         depth = self._config.decode.bit_depth if own_depth is None else own_depth
         try:
             with self._decode.measure():
-                frame = decode_frame(shot.frame, self._config.read.max_image_mpx, depth)
+                reduce_by = partial(self.views.reduction, shot.frame.camera)
+                frame = decode_frame(shot.frame, self._config.read.max_image_mpx, depth, reduce_by)
         except DecodeError as error:
             if (error.camera, error.reason) not in self._warned:  # one line a camera and reason, not a frame
                 self._warned.add((error.camera, error.reason))
                 _log.warning("%s (further ones are counted, not shown)", error)
             return ReadyShot(shot, None, np.zeros((0, 0, 3), np.uint8), error.reason)
-        height, width = frame.image.shape[:2]
-        view = self.view(frame.camera, (height, width))
+        view, *crops = self.views.of(frame.camera, frame.original_hw)
         with self._letterbox.measure():
             pixels = prepare(frame.image, view)
-        return ReadyShot(shot, view, pixels, "")
+            looks = tuple(Look(crop, prepare(frame.image, crop)) for crop in crops)
+        return ReadyShot(shot, view, pixels, "", looks)
 
 
 def detected(
@@ -242,31 +225,36 @@ def detected(
     config: RunConfig,
     origin_ns: int,
     profile: Profile,
+    lanes: int = 1,
 ) -> Iterator[tuple[ReadyShot, Detections | None]]:
     """Boxes of each image, in batches over cameras and timesteps that never cross a segment.
 
-    Several detectors are copies of one; each works on a batch of its own.
+    What fills a batch are views: an image counts once, and once for each of its crops. Several detectors are copies of one; each works on a batch of its own. On several devices (`lanes`) they stand in turn:
+    one of each device, then the next of each.
     """
     segment_ns = round(config.runs.segment_s * 1e9)
     stage = profile.stage("detect")
 
-    def detect(detector: Detector, batch: list[ReadyShot]) -> list[Detections]:
-        views = [ready.view for ready in batch if ready.view is not None]
+    def detect(detector: Detector, batch: list[Part[ReadyShot]]) -> list[Detections]:
+        looks = [part.look for part in batch if part.look is not None]
         keep = [
             config.detect.keep_score if own is None else own
-            for own in (config.camera(ready.shot.frame.camera).keep_score for ready in batch)
+            for own in (config.camera(part.owner.shot.frame.camera).keep_score for part in batch)
         ]
         with stage.measure(len(batch)):
-            return detector.detect(np.stack([ready.pixels for ready in batch]), views, keep)
+            pixels = np.stack([look.pixels for look in looks])
+            return detector.detect(pixels, [look.view for look in looks], keep)
 
-    return flow.ordered_batches(
+    found = ordered_batches(
         [partial(detect, detector) for detector in detectors],
-        source,
+        parts(source, ReadyShot.looks),
         name="detect",
         size=detectors[0].info.batch_size,
-        bucket=lambda ready: None if ready.view is None else ready.view.input_hw,
-        barrier=lambda ready: (ready.shot.step.frame_set.stamp_ns - origin_ns) // segment_ns,
+        bucket=lambda part: None if part.look is None else part.look.view.input_hw,
+        lanes=lanes,
+        barrier=lambda part: (part.owner.shot.step.frame_set.stamp_ns - origin_ns) // segment_ns,
     )
+    return whole_images(found, config.detect.max_detections)
 
 
 def detected_steps(
@@ -306,8 +294,9 @@ def fused_steps(
     objects: ObjectMaker,
     draw: Draw | None,
     profile: Profile,
+    rig: Rig,
 ) -> Iterator[FusedStep]:
-    """Objects of each timestep and, with `draw`, its picture; as late as the tracker looks back."""
+    """Objects of each timestep (`rig` has the lenses for a lidar's points) and, with `draw`, its picture; as late as the tracker looks back."""
     fuse_stage, draw_stage = profile.stage("fuse"), profile.stage("draw")
     waiting: deque[_Companions] = deque()
 
@@ -333,6 +322,10 @@ def fused_steps(
             ]
             waiting.append(_Companions(item.tiles, tuple(rows), item.step.poses))
             with fuse_stage.measure():
+                lidar = {}
+                if item.step.sweeps:
+                    placed = item.step.base_now_SE3_camera
+                    lidar = measure_lidar(item.detections, item.image_hw, placed, item.step.sweeps, rig)
                 done = objects.push(
                     frame_set.index,
                     frame_set.stamp_ns,
@@ -342,16 +335,23 @@ def fused_steps(
                     item.image_hw,
                     item.step.base_now_SE3_camera,
                     item.step.ego,
+                    lidar,
+                    item.step.mounts,
                 )
             yield from finished(done)
         yield from finished(objects.flush())
 
 
 def decodable(
-    source: FrameSource, selected: Sequence[str], span_ns: tuple[int | None, int | None], config: RunConfig
+    source: FrameSource,
+    selected: Sequence[str],
+    span_ns: tuple[int | None, int | None],
+    config: RunConfig,
+    *,
+    sweeps: bool = False,
 ) -> Iterator[LogItem]:
     """What the log gives, every video's packets already pictures: they must be decoded in order, used or not."""
-    items = source.stream(selected, *span_ns, warm_up=True)
+    items = source.stream(selected, *span_ns, warm_up=True, sweeps=sweeps)
     return pictures(items, max_image_mpx=config.read.max_image_mpx)
 
 
@@ -372,13 +372,17 @@ def chain(
     origin_ns: int,
     patience_ns: int,
     tail: list[EgoPose],
+    lanes: int = 1,
 ) -> Iterator[FusedStep]:
     """The whole chain of one drive, from the log to what the writers take."""
     profile, batch = threads.profile, detectors[0].info.batch_size * len(detectors)
     queue_bytes = round(config.decode.queue_mb * 1e6)
+    window = None
+    if source.lidar_topic is not None:
+        window = SweepWindow(round(config.fuse.lidar_tolerance_ms * 1e6))
     grouped = flow.timed(
         steps(
-            decodable(source, selected, span_ns, config),
+            decodable(source, selected, span_ns, config, sweeps=window is not None),
             synchronizer,
             rig,
             trajectory,
@@ -386,6 +390,7 @@ def chain(
             limit_bytes=round(config.sync.window_mb * 1e6),
             tail=tail,
             min_distance_m=config.sync.min_distance_m,
+            sweeps=window,
         ),
         profile.stage("read"),
     )
@@ -394,7 +399,7 @@ def chain(
         "read",
         depth=64,
         limit_bytes=queue_bytes,
-        size_of=lambda step: step.frame_set.size_bytes,
+        size_of=lambda step: step.size_bytes,
     )
     ready = threads.ahead(
         threads.map(preparer, shots(read), "decode"),
@@ -404,14 +409,14 @@ def chain(
         size_of=lambda item: item.size_bytes,
     )
     found = threads.ahead(
-        detected_steps(detected(ready, detectors, config, origin_ns, profile), tiles=draw is not None),
+        detected_steps(detected(ready, detectors, config, origin_ns, profile, lanes), tiles=draw is not None),
         "detect",
         depth=2 * batch,
         limit_bytes=queue_bytes,
         size_of=lambda item: item.size_bytes,
     )
     return threads.ahead(
-        fused_steps(found, objects, draw, profile),
+        fused_steps(found, objects, draw, profile, rig),
         "fuse",
         depth=4,
         limit_bytes=queue_bytes,

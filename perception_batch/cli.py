@@ -10,10 +10,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from perception_batch import __version__, benchmark_command, compare_command, export_command, verify_command
+from perception_batch import (
+    __version__,
+    benchmark_command,
+    compare_command,
+    export_command,
+    labels_command,
+    status_command,
+    verify_command,
+)
 from perception_batch.command_options import add_settings, comma_names
 from perception_batch.errors import EXIT_NOTHING, EXIT_USAGE, PerceptionBatchError, printable
 from perception_batch.evaluate import command as evaluate_words
+from perception_batch.report import command as report_words
 from perception_batch.signals import Stopped, handled
 from perception_batch.simulate import command as simulate_words
 
@@ -32,6 +41,9 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "verify": verify_command.run_command,
     "benchmark": benchmark_command.run_command,
     "export": export_command.run_command,
+    "status": status_command.run_command,
+    "report": report_words.run_command,
+    "labels": labels_command.run_command,
 }
 
 
@@ -81,7 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, required=True, metavar="DIR", help="results go to DIR/<drive>/")
     add_settings(run)
     run.add_argument("--model", metavar="WEIGHTS", help="detect.model")
-    run.add_argument("--device", metavar="auto|cpu|cuda:N", help="detect.device")
+    run.add_argument("--device", metavar="auto|cpu|cuda:N[,cuda:M]", help="detect.device")
     run.add_argument("--rig", type=Path, metavar="FILE", help="calibration; wins over the log's")
     run.add_argument("--cameras", metavar="A,B", help="only these cameras")
     time_help = "seconds from the first camera stamp, ISO-8601 UTC, or integer ns"
@@ -126,6 +138,12 @@ def build_parser() -> argparse.ArgumentParser:
     benchmark_command.add_arguments(command("benchmark", words, benchmark_command.EXAMPLE))
     words = "Build the fast form of a model, for OpenVINO, ONNX Runtime or TensorRT."
     export_command.add_arguments(command("export", words, export_command.EXAMPLE))
+    words = "Training data from finished runs: which images, which boxes, splits that do not leak; or check a set."
+    labels_command.add_arguments(command("labels", words, labels_command.EXAMPLE))
+    words = "What of a collection is done, running, failed or missing."
+    status_command.add_arguments(command("status", words, status_command.EXAMPLE))
+    words = "One page a run that opens in any browser: video, charts, bird's-eye view, losses; an index for several."
+    report_words.add_arguments(command("report", words, report_words.EXAMPLE))
     return parser
 
 

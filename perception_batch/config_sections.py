@@ -5,6 +5,7 @@ Every key, its unit and its default stand in ``configs/default.yaml``; a test ke
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -159,6 +160,23 @@ class DecodeConfig(Section):
     workers: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
     queue_mb: Annotated[float, Field(gt=0)] = 64.0
     bit_depth: BitDepth | Auto = "auto"
+    reduced: bool = False
+
+
+MAX_TILES = 64
+"""Most crops of an image that `detect.tiles` may ask for."""
+
+
+def _tiles(value: object) -> object:
+    """One clear line for whatever is no way to cut an image."""
+    if value in ("none", "horizon"):
+        return value
+    found = re.fullmatch(r"([1-9][0-9]?)x([1-9][0-9]?)", value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("allowed are none, horizon, and columns x rows such as 2x1 or 3x2 (crops)")
+    if int(found[1]) * int(found[2]) > MAX_TILES:
+        raise ValueError(f"{value} are {int(found[1]) * int(found[2])} crops, allowed are {MAX_TILES}")
+    return value
 
 
 class DetectConfig(Section):
@@ -168,9 +186,9 @@ class DetectConfig(Section):
     sha256: str | None = None
     backend: Literal["auto", "torch", "openvino", "onnx", "tensorrt"] = "auto"
     device: str = "auto"
-    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
     image_size: Annotated[int, Field(ge=32, le=8192)] = 640
-    tiles: Literal["none"] = "none"
+    tiles: Annotated[str, BeforeValidator(_tiles)] = "none"
     batch_size: Annotated[int, Field(ge=1, le=4096)] | Auto = "auto"
     copies: Annotated[int, Field(ge=1, le=64)] | Auto = "auto"
     threads: Annotated[int, Field(ge=1, le=1024)] | Auto = "auto"
@@ -183,9 +201,14 @@ class DetectConfig(Section):
     @field_validator("device")
     @classmethod
     def _device(cls, value: str) -> str:
-        if value in ("auto", "cpu", "cuda") or (value.startswith("cuda:") and value[5:].isdigit()):
+        numbered = [name.strip() for name in value.split(",")]
+        if all(re.fullmatch(r"cuda:[0-9]{1,3}", name) for name in numbered):
+            if len(set(numbered)) < len(numbered):
+                raise ValueError(f"got {value!r}, which names a device twice")
+            return ",".join(numbered)
+        if value in ("auto", "cpu", "cuda"):
             return value
-        raise ValueError(f"got {value!r}, allowed are auto, cpu, cuda, cuda:0, cuda:1, ...")
+        raise ValueError(f"got {value!r}, allowed are auto, cpu, cuda, cuda:0, cuda:1, ... and cuda:0,cuda:1")
 
     @model_validator(mode="after")
     def _scores(self) -> DetectConfig:
@@ -219,6 +242,8 @@ class FuseConfig(Section):
     slope_sigma: Annotated[float, Field(ge=0)] = 0.03
     ground_memory_s: Annotated[float, Field(ge=0)] = 1.0
     ego_footprint_m: tuple[float, float, float, float] | None = None
+    lidar: str | None = None
+    lidar_tolerance_ms: Annotated[float, Field(ge=0, le=1000)] = 60.0
 
     @field_validator("ego_footprint_m")
     @classmethod
@@ -232,7 +257,7 @@ class TrackConfig(Section):
     """Room `track`."""
 
     lag_s: Annotated[float, Field(ge=0, le=60)] = 1.0
-    max_gap_s: Annotated[float, Field(ge=0, le=60)] = 2.0
+    max_gap_s: Annotated[float, Field(ge=0, le=60)] = 3.0
     confirm: Annotated[int, Field(ge=1, le=100)] = 4
     confirm_score: Score = 0.5
     confirm_weak_s: Annotated[float, Field(ge=0)] = 2.5
@@ -248,14 +273,19 @@ class RenderConfig(Section):
     bird_eye_range_m: Annotated[float, Field(gt=0)] = 50.0
     crf: Annotated[int, Field(ge=0, le=51)] = 24
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = "superfast"
+    codec: Literal["auto", "h264_nvenc", "libx264", "mpeg4"] = "auto"
+    max_mb: Annotated[float, Field(gt=0)] | None = None
+    per_camera: bool = False
+    layout: Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)] | Auto = "auto"
 
 
 class WriteConfig(Section):
     """Room `write`."""
 
     timesteps: Literal["jsonl", "jsonl.zst", "none"] = "jsonl"
-    mcap: Literal[False] = False
-    rosbag: Literal[False] = False
+    mcap: bool = False
+    rosbag: bool = False
+    rerun: bool = False
 
 
 class RunsConfig(Section):

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from perception_batch.errors import printable
 from perception_batch.job import Outcome, Progress
-from perception_batch.pipeline import VIDEO_NAME
+from perception_batch.outputs import VIDEO_NAME
 
 
 class _Rate(ProgressColumn):
@@ -125,6 +125,8 @@ def _lines(outcome: Outcome) -> list[tuple[str, str]]:
         lines.append(("model", f"{printable(manifest.model['path'])}, SHA-256 {manifest.model['sha256']}"))
     if outcome.action == "ran" and (waits := _waits(timing)):
         lines.append(("waiting", waits))
+        if timing.get("bottleneck"):
+            lines.append(("slowest", timing["bottleneck"]))
     files = [p.name for p in sorted(outcome.directory.iterdir()) if p.is_file()]
     lines.append(("files", f"{outcome.directory}: {', '.join(files)}"))
     if (video := outcome.directory / VIDEO_NAME).exists():

@@ -5,14 +5,28 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from perception_batch import flow
 from perception_batch.calibration import Rig
 from perception_batch.geometry import SE3
+from perception_batch.mounts import MountWindow
 from perception_batch.sync import Synchronizer
 from perception_batch.trajectory import Trajectory
-from perception_batch.types import EgoPose, EncodedFrame, FrameSet, FrameStatus, Trigger, UnusedFrame
+from perception_batch.types import (
+    CameraMount,
+    EgoPose,
+    FrameSet,
+    FrameStatus,
+    LidarSweep,
+    LogItem,
+    MovedSweep,
+    Trigger,
+    UnusedFrame,
+)
+
+_SWEEPS_KEPT = 32  # 3 s of a usual lidar, 40 MB at most: more than a timestep ever waits for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +41,25 @@ class Step:
     """Pose of each calibrated camera at its own stamp, in the base frame at the timestep's."""
     poses: tuple[EgoPose, ...]
     """Poses of the log that were read since the timestep before."""
+    sweeps: Mapping[str, MovedSweep] = field(default_factory=dict)
+    """By camera: the lidar sweep nearest to its frame; empty without a lidar."""
+    mounts: Mapping[str, SE3] = field(default_factory=dict)
+    """By camera, for those that are not where the rig has them: ``base_SE3_camera`` at the frame's stamp."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the frames and of the sweeps."""
+        return self.frame_set.size_bytes + self.sweep_bytes
+
+    @property
+    def sweep_bytes(self) -> int:
+        """Bytes of the sweeps; cameras share them."""
+        shared = {id(moved.sweep): moved.sweep.size_bytes for moved in self.sweeps.values()}
+        return sum(shared.values())
 
 
 def steps(
-    source: Iterable[EncodedFrame | EgoPose | Trigger],
+    source: Iterable[LogItem],
     synchronizer: Synchronizer,
     rig: Rig,
     trajectory: Trajectory,
@@ -39,11 +68,12 @@ def steps(
     limit_bytes: int,
     tail: list[EgoPose],
     min_distance_m: float | None = None,
+    sweeps: SweepWindow | None = None,
 ) -> Iterator[Step]:
     """Timesteps with ego motion: each waits until a later pose is known, or log time says none will come.
 
     Args:
-        source: frames, triggers and poses in log order.
+        source: frames, triggers, poses, mounts and sweeps in log order.
         synchronizer: groups the frames.
         rig: the cameras' poses on the vehicle.
         trajectory: takes the poses.
@@ -51,7 +81,9 @@ def steps(
         limit_bytes: most that may wait.
         tail: receives the poses after the last timestep.
         min_distance_m: see `Travel`; None: every timestep.
+        sweeps: takes the lidar's sweeps; a timestep then also waits for a later one of these.
     """
+    mounts = MountWindow(trajectory.max_gap_ns)
     waiting: deque[FrameSet] = deque()
     waiting_bytes = 0
     poses: list[EgoPose] = []
@@ -67,9 +99,11 @@ def steps(
         chosen = frame_set if travel is None else travel.choose(frame_set, ego)
         if chosen is not None:
             stamps = {name: frame.stamp_ns for name, frame in chosen.frames.items()}
-            moved = moved_cameras(rig, trajectory, chosen.stamp_ns, stamps)
+            mounted = mounts.at(rig.cameras, stamps)
+            moved = moved_cameras(rig, trajectory, chosen.stamp_ns, stamps, mounted)
             taken, poses = tuple(poses), []
-            yield Step(chosen, ego, moved, taken)
+            seen = {} if sweeps is None else sweeps.nearest(chosen.stamp_ns, stamps, trajectory)
+            yield Step(chosen, ego, moved, taken, seen, mounted)
         trajectory.forget_before(frame_set.stamp_ns - 2_000_000_000)
 
     with flow.closed(source):
@@ -78,6 +112,13 @@ def steps(
                 if trajectory.add(item):
                     poses.append(item)
                 log_ns = None
+            elif isinstance(item, CameraMount):
+                mounts.add(item)
+                log_ns = item.log_ns
+            elif isinstance(item, LidarSweep):
+                if sweeps is not None:
+                    sweeps.add(item)
+                log_ns = item.log_ns
             else:
                 new = (
                     synchronizer.push_trigger(item) if isinstance(item, Trigger) else synchronizer.push(item)
@@ -87,7 +128,9 @@ def steps(
                 log_ns = item.log_ns
             while waiting:
                 needed = _needed_ns(waiting[0])
-                known = trajectory.newest_ns is not None and trajectory.newest_ns >= needed
+                with_sweep = needed if sweeps is None else sweeps.wants_pose_of(waiting[0], needed)
+                known = trajectory.newest_ns is not None and trajectory.newest_ns >= with_sweep
+                known = known and (sweeps is None or sweeps.has_passed(needed))
                 given_up = log_ns is not None and log_ns >= needed + patience_ns
                 if not (known or given_up or waiting_bytes > limit_bytes):
                     break
@@ -98,6 +141,55 @@ def steps(
     if travel is not None:
         synchronizer.give_back(travel.unused)
     tail.extend(poses)
+
+
+class SweepWindow:
+    """The lidar's last sweeps, for the timesteps that still wait.
+
+    Args:
+        tolerance_ns: a sweep belongs to a frame where their stamps are so near.
+    """
+
+    def __init__(self, tolerance_ns: int) -> None:
+        self._tolerance_ns = tolerance_ns
+        self._sweeps: deque[LidarSweep] = deque(maxlen=_SWEEPS_KEPT)
+        self._newest_ns: int | None = None
+
+    def add(self, sweep: LidarSweep) -> None:
+        """Take the next sweep of the log."""
+        self._sweeps.append(sweep)
+        self._newest_ns = max(sweep.stamp_ns, sweep.stamp_ns if self._newest_ns is None else self._newest_ns)
+
+    def has_passed(self, stamp_ns: int) -> bool:
+        """Whether a sweep of that time or a later one is there, so that the nearest one is known."""
+        return self._newest_ns is not None and self._newest_ns >= stamp_ns
+
+    def wants_pose_of(self, frame_set: FrameSet, needed_ns: int) -> int:
+        """The last time at which the vehicle's pose is asked for, the sweeps of this timestep included."""
+        found = (self._nearest(frame.stamp_ns) for frame in frame_set.frames.values())
+        return max([needed_ns, *(sweep.stamp_ns for sweep in found if sweep is not None)])
+
+    def nearest(
+        self, stamp_ns: int, frame_stamps_ns: Mapping[str, int], trajectory: Trajectory
+    ) -> dict[str, MovedSweep]:
+        """By camera, where one is within the tolerance: the sweep, and where the vehicle was at it."""
+        out: dict[str, MovedSweep] = {}
+        for name, at_ns in sorted(frame_stamps_ns.items()):
+            sweep = self._nearest(at_ns)
+            if sweep is not None:
+                motion = trajectory.motion(stamp_ns, sweep.stamp_ns)
+                apart_s = (at_ns - sweep.stamp_ns) * 1e-9
+                out[name] = MovedSweep(
+                    sweep, SE3.identity() if motion is None else motion, apart_s, motion is not None
+                )
+        return out
+
+    def _nearest(self, stamp_ns: int) -> LidarSweep | None:
+        """The nearest sweep within the tolerance; of two that are equally near the earlier."""
+        best = min(self._sweeps, key=lambda s: (abs(s.stamp_ns - stamp_ns), s.stamp_ns), default=None)
+        if best is None or abs(best.stamp_ns - stamp_ns) > self._tolerance_ns:
+            return None
+        return best
 
 
 class Travel:
@@ -151,16 +243,21 @@ def _needed_ns(frame_set: FrameSet) -> int:
 
 
 def moved_cameras(
-    rig: Rig, trajectory: Trajectory, stamp_ns: int, frame_stamps_ns: Mapping[str, int]
+    rig: Rig,
+    trajectory: Trajectory,
+    stamp_ns: int,
+    frame_stamps_ns: Mapping[str, int],
+    mounts: Mapping[str, SE3] = MappingProxyType({}),
 ) -> dict[str, SE3]:
     """Each calibrated camera at its frame's stamp, in the base frame at `stamp_ns`.
 
-    Where the motion is unknown the camera stays where it is mounted.
+    Where the motion is unknown the camera stays where it is mounted: as `mounts` say, else as the rig does.
     """
     out: dict[str, SE3] = {}
     for name, frame_stamp_ns in frame_stamps_ns.items():
         camera = rig.cameras.get(name)
         if camera is not None:
             motion = trajectory.motion(stamp_ns, frame_stamp_ns)
-            out[name] = camera.base_SE3_camera if motion is None else motion @ camera.base_SE3_camera
+            mounted = mounts.get(name, camera.base_SE3_camera)
+            out[name] = mounted if motion is None else motion @ mounted
     return out

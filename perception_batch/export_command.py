@@ -105,7 +105,7 @@ def run_command(arguments: argparse.Namespace) -> int:
         config.detect.max_detections,
         arguments.batch_size,
     )
-    calibrate = partial(_calibrated, logs=arguments.calibrate, config=config, most=arguments.frames)
+    calibrate = partial(calibrated_form, logs=arguments.calibrate, config=config, most=arguments.frames)
     model = export_model(request, arguments.out, calibrate if int8 else None, again=arguments.again or int8)
     report = _report(model, time.perf_counter() - start)
     text = json.dumps(report, indent=2) if arguments.json else _as_text(report)
@@ -170,9 +170,10 @@ def calibration_frames(
                 yield prepare(image, preparer.view(item.camera, (image.shape[0], image.shape[1])))
 
 
-def _calibrated(
+def calibrated_form(
     full: ExportedModel, into: Path, *, logs: Sequence[Path], config: RunConfig, most: int
 ) -> ModelFacts:
+    """Write the INT8 form of an FP32 export, calibrated on at most `most` frames of a drive; see `export_model`."""
     from perception_batch.detect.quantize import quantize, take_frames
     from perception_batch.flow import closed
 

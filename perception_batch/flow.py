@@ -10,13 +10,15 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
+Running = Future
+"""A call that is being made in a thread of this module."""
 
 
 @dataclass(slots=True)
@@ -262,140 +264,110 @@ def _ordered_map(
         _close(source)
 
 
-def ordered_batches(
-    functions: Sequence[Callable[[list[A]], list[B]]],
-    items: Iterable[A],
-    *,
-    size: int,
-    bucket: Callable[[A], Hashable | None],
-    barrier: Callable[[A], Hashable] = lambda _: None,
-    most_pending: int | None = None,
-    name: str = "batch",
-) -> Generator[tuple[A, B | None], None, None]:
-    """Apply a function to lists of up to `size` items of one bucket, and give ``(item, result)`` in order.
+class Lanes(Generic[A, B]):
+    """Runs batches: at once, or each in the lane whose turn it is, by whichever of its functions is free."""
 
-    With one function it is called in the caller's thread. With several, which must give the same results,
-    each has a batch of its own; none is ever called by two threads at once.
-
-    An item whose bucket is None needs no work: its result is None. Lists are short only where the barrier
-    changes (a new segment), at the end, or where a rare bucket would hold back more than `most_pending`
-    items (default ``8 * size``). How items are grouped depends on their sequence alone, never on timing.
-
-    Raises:
-        ValueError: `size` is less than one, there is no function, or one gave another number of results.
-    """
-    if size < 1:
-        raise ValueError(f"a batch holds at least 1 item, got {size}")
-    if not functions:
-        raise ValueError(f"ordered_batches {name!r}: needs at least one function")
-    return _ordered_batches(
-        _Batches(functions, name), iter(items), size, bucket, barrier, most_pending or 8 * size
-    )
-
-
-@dataclass(slots=True)
-class _Slot(Generic[A, B]):
-    item: A
-    number: int
-    """Position among all items."""
-    needs_no_work: bool
-    batch: Future[list[B]] | None = None
-    """None while it waits for its batch to fill."""
-    row: int = 0
-    """Its place in the batch."""
-
-    def is_ready(self) -> bool:
-        return self.needs_no_work or (self.batch is not None and self.batch.done())
-
-    def result(self) -> B | None:
-        return None if self.batch is None else self.batch.result()[self.row]
-
-
-class _Batches(Generic[A, B]):
-    """Runs batches: at once, or each by whichever function is free."""
-
-    def __init__(self, functions: Sequence[Callable[[list[A]], list[B]]], name: str) -> None:
+    def __init__(self, functions: Sequence[Callable[[list[A]], list[B]]], lanes: int, name: str) -> None:
         self._name = name
-        self._free: deque[Callable[[list[A]], list[B]]] = deque(functions)
+        self._free = [deque(functions[lane::lanes]) for lane in range(lanes)]
+        self._next = 0
         self.at_once = len(functions)
-        threads = ThreadPoolExecutor(self.at_once, thread_name_prefix=f"flow-{name}")
-        self._pool = threads if self.at_once > 1 else None
+        self._pools = [
+            ThreadPoolExecutor(len(free), thread_name_prefix=f"flow-{name}")
+            for free in (self._free if self.at_once > 1 else ())
+        ]
 
     def submit(self, batch: list[A]) -> Future[list[B]]:
-        if self._pool is not None:
-            return self._pool.submit(self._run, batch)
+        lane, self._next = self._next, (self._next + 1) % len(self._free)
+        if self._pools:
+            return self._pools[lane].submit(self._run, batch, lane)
         done: Future[list[B]] = Future()
-        done.set_result(self._run(batch))
+        done.set_result(self._run(batch, lane))
         return done
 
-    def _run(self, batch: list[A]) -> list[B]:
-        function = self._free.popleft()  # never empty: the pool has as many threads as there are functions
+    def _run(self, batch: list[A], lane: int) -> list[B]:
+        free = self._free[lane]
+        function = free.popleft()  # never empty: the lane has as many threads as functions
         try:
             results = function(batch)
         except BaseException as error:
             _note(error, f"in stage {self._name!r}")
             raise
         finally:
-            self._free.append(function)
+            free.append(function)
         if len(results) != len(batch):
             raise ValueError(f"a batch of {len(batch)} gave {len(results)} results")
         return results
 
-    def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _ordered_batches(
-    batches: _Batches[A, B],
-    source: Iterator[A],
-    size: int,
-    bucket: Callable[[A], Hashable | None],
-    barrier: Callable[[A], Hashable],
-    most_pending: int,
-) -> Generator[tuple[A, B | None], None, None]:
-    order: deque[_Slot[A, B]] = deque()
-    filling: dict[Hashable, list[_Slot[A, B]]] = {}
-    running: deque[Future[list[B]]] = deque()
-    current: Hashable = None
-
-    def flush(key: Hashable) -> None:
-        slots = filling.pop(key)
-        while len(running) > batches.at_once:  # one more than can run lies ready; no more is taken in
+    def wait_for_room(self, running: deque[Future[list[B]]]) -> None:
+        """Wait until at most one more batch than can run lies ready."""
+        while len(running) > self.at_once:
             wait([running.popleft()])
-        batch = batches.submit([slot.item for slot in slots])
-        running.append(batch)
-        for row, slot in enumerate(slots):
-            slot.batch, slot.row = batch, row
 
-    def drain(*, to_the_end: bool = False) -> Iterator[tuple[A, B | None]]:
-        while order and (to_the_end or order[0].is_ready()):
-            slot = order.popleft()
-            yield slot.item, slot.result()
+    def close(self) -> None:
+        for pool in self._pools:
+            pool.shutdown(wait=True, cancel_futures=True)
 
+
+class Started(Generic[A]):
+    """A call that runs in a thread of its own; see `started`."""
+
+    def __init__(self, function: Callable[[], A], name: str, *, threads: bool) -> None:
+        self._future: Future[A] = Future()
+        self._function = function
+        self._thread = threading.Thread(target=self._work, name=f"flow-{name}") if threads else None
+        if self._thread is not None:
+            self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            self._future.set_result(self._function())
+        except BaseException as error:
+            self._future.set_exception(error)
+
+    def result(self) -> A:
+        """What the call gave, or raised; waits for it. Without threads it is called now, the first time."""
+        if self._thread is not None:
+            self._thread.join()
+        elif not self._future.done():
+            self._work()
+        return self._future.result()
+
+    def join(self) -> None:
+        """Wait for the call, whatever it gave."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def peek(self) -> A | None:
+        """What the call gave; None where it has not been made, or raised."""
+        done = self._future.done() and self._future.exception() is None
+        return self._future.result() if done else None
+
+
+@contextlib.contextmanager
+def started(
+    function: Callable[[], A],
+    name: str,
+    *,
+    threads: bool = True,
+    undo: Callable[[A], object] = lambda _: None,
+) -> Generator[Started[A], None, None]:
+    """Run `function` in a thread of its own beside the ``with`` block, whose end waits for it.
+
+    Args:
+        function: what to do.
+        name: of the thread.
+        threads: False: it is called when its result is first asked for.
+        undo: called with its result at the end of the block, such as what closes it.
+    """
+    call = Started(function, name, threads=threads)
     try:
-        for number, item in enumerate(source):
-            key, fence = bucket(item), barrier(item)
-            if number and fence != current:
-                for open_key in list(filling):
-                    flush(open_key)
-            current = fence
-            slot: _Slot[A, B] = _Slot(item, number, key is None)
-            order.append(slot)
-            if key is not None:
-                filling.setdefault(key, []).append(slot)
-                if len(filling[key]) == size:
-                    flush(key)
-            for open_key, slots in list(filling.items()):
-                if number - slots[0].number >= most_pending:
-                    flush(open_key)
-            yield from drain()
-        for open_key in list(filling):
-            flush(open_key)
-        yield from drain(to_the_end=True)
+        yield call
     finally:
-        batches.close()
-        _close(source)
+        call.join()
+        made = call.peek()
+        if made is not None:
+            undo(made)
 
 
 def _note(error: BaseException, text: str) -> None:

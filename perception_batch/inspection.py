@@ -51,6 +51,12 @@ def inspect_log(
         from perception_batch.inspection_plot import check_plot_name
 
         check_plot_name(plot_to)
+    if len(paths) == 1 and (paths[0] / "run.json").is_file():
+        from perception_batch.inspection_run import inspect_run
+
+        if write_rig_to is not None or plot_to is not None:
+            raise ConfigError("--write-rig and --plot need the log, and this is a run; give the log")
+        return inspect_run(paths[0], as_json=as_json, suggest_config_to=suggest_config_to)
     job = Job("inspect", paths, Path(), config, cameras, rig_file=rig_file)
     give = _give_json if as_json else print_page
     facts = _facts_without_cameras(paths, config)

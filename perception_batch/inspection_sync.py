@@ -27,7 +27,16 @@ from perception_batch.sync import (
     spread_ns,
     synchronize,
 )
-from perception_batch.types import EgoPose, EncodedFrame, FrameSet, StillPayload, Trigger, UnusedFrame
+from perception_batch.types import (
+    CameraMount,
+    EgoPose,
+    EncodedFrame,
+    FrameSet,
+    LidarSweep,
+    StillPayload,
+    Trigger,
+    UnusedFrame,
+)
 
 IntArray = npt.NDArray[np.int64]
 _MARKS = ("", "bad_stamp", "lead_in")
@@ -127,7 +136,7 @@ def look_at_sync(opened: OpenDrive, surveyors: Mapping[str, Surveyor] | None = N
     """
     stamps = _Stamps(opened.selected)
     for item in opened.log.stream(opened.selected, *opened.span_ns):
-        if isinstance(item, EgoPose):
+        if isinstance(item, EgoPose | LidarSweep | CameraMount):
             continue
         stamps.add(item)
         if surveyors is not None and isinstance(item, EncodedFrame):

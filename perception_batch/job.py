@@ -118,7 +118,9 @@ def open_drive(job: Job) -> Iterator[OpenDrive]:
     """
     config = job.config
     trigger_topic = config.sync.trigger_topic if config.sync.anchor == "trigger" else None
-    with open_log(job.paths, config.read, config.cameras, trigger_topic=trigger_topic) as log:
+    with open_log(
+        job.paths, config.read, config.cameras, trigger_topic=trigger_topic, lidar=config.fuse.lidar
+    ) as log:
         selected = log.select(job.cameras)
         check_trigger_topic(config.sync, [topic.name for topic in log.topics])
         head = log.head(selected)

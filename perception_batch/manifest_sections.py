@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import platform
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import Any
 
 from perception_batch import __version__
 from perception_batch.accounts import Accounts
+from perception_batch.bottleneck import name_bottleneck
 from perception_batch.calibration import Rig
 from perception_batch.chain import Profile
 from perception_batch.config import RunConfig
@@ -105,23 +107,38 @@ def model_section(info: DetectorInfo, input_hw: Iterable[tuple[int, int]]) -> di
 
 def timing_section(profile: Profile, wall_s: float, startup_s: float, images: int) -> dict[str, Any]:
     """``timing`` of ``run.json``: `startup_s` (opening, loading the model) is part of `wall_s`; no rate for 0 images."""
+    stages, waits = _stages(profile), _waits(profile)
     return {
         "wall_s": round(wall_s, 3),
         "startup_s": round(startup_s, 3),
         "images_per_s": round(images / wall_s, 3) if images and wall_s > 0 else None,
-        "stages": {
-            stage.name: {"busy_s": round(stage.busy_s, 3), "items": stage.items}
-            for stage in profile.stages.values()
-        },
-        "waits": {
-            queue.name: {
-                "put_s": round(queue.put_wait_s, 3),
-                "get_s": round(queue.get_wait_s, 3),
-                "peak_bytes": queue.peak_bytes,
-            }
-            for queue in profile.queues.values()
-        },
+        "stages": stages,
+        "waits": waits,
+        "bottleneck": name_bottleneck(stages, waits, wall_s - startup_s, usable_cores()) if images else "",
     }
+
+
+def _stages(profile: Profile) -> dict[str, dict[str, Any]]:
+    return {
+        stage.name: {"busy_s": round(stage.busy_s, 3), "items": stage.items}
+        for stage in profile.stages.values()
+    }
+
+
+def _waits(profile: Profile) -> dict[str, dict[str, Any]]:
+    return {
+        queue.name: {
+            "put_s": round(queue.put_wait_s, 3),
+            "get_s": round(queue.get_wait_s, 3),
+            "peak_bytes": queue.peak_bytes,
+        }
+        for queue in profile.queues.values()
+    }
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def losses_section(log: DriveLog, accounts: Accounts) -> list[dict[str, Any]]:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from perception_batch.fusion import Fuser
 from perception_batch.geometry import SE3
 from perception_batch.track import Tracker
-from perception_batch.types import Detections, EgoPose, FrameStatus, TimestepResult, TrackSummary
+from perception_batch.types import (
+    Detections,
+    EgoPose,
+    FrameStatus,
+    LidarRanges,
+    TimestepResult,
+    TrackSummary,
+)
+
+_NOTHING: Mapping[str, LidarRanges] = MappingProxyType({})
+_FIXED: Mapping[str, SE3] = MappingProxyType({})
 
 
 class ObjectMaker:
@@ -32,6 +43,8 @@ class ObjectMaker:
         image_hw: Mapping[str, tuple[int, int]],
         base_now_SE3_camera: Mapping[str, SE3],
         ego: EgoPose | None,
+        lidar: Mapping[str, LidarRanges] = _NOTHING,
+        mounts: Mapping[str, SE3] = _FIXED,
     ) -> list[TimestepResult]:
         """Take the next timestep; arguments as in `TimestepResult` and `Fuser.fuse`."""
         fusion = self.fuser.fuse(
@@ -41,9 +54,12 @@ class ObjectMaker:
             self._tracker.predictions(stamp_ns, ego),
             stamp_ns=stamp_ns,
             frame_stamps_ns=frame_stamps_ns,
+            lidar=lidar,
         )
         return self._tracker.push(
-            TimestepResult(index, stamp_ns, status, frame_stamps_ns, detections, fusion, ego, image_hw)
+            TimestepResult(
+                index, stamp_ns, status, frame_stamps_ns, detections, fusion, ego, image_hw, lidar, mounts
+            )
         )
 
     def flush(self) -> list[TimestepResult]:

@@ -11,15 +11,16 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 from perception_batch import flow
 from perception_batch.accounts import Accounts, cameras_over_limit
+from perception_batch.batch_choice import settle_batch_size
 from perception_batch.calibration import Rig
 from perception_batch.chain import FusedStep, Preparer, Profile, Threads, chain
 from perception_batch.config import DetectConfig, RunConfig
 from perception_batch.detect import Detector, open_detector
+from perception_batch.devices import each_device, open_devices
 from perception_batch.errors import (
     EXIT_OK,
     EXIT_PARTIAL,
@@ -39,6 +40,7 @@ from perception_batch.job import (
     open_drive,
     stored_identity,
 )
+from perception_batch.looks import Crops
 from perception_batch.manifest_sections import (
     calibration_section,
     losses_section,
@@ -48,11 +50,19 @@ from perception_batch.manifest_sections import (
     timing_section,
     versions,
 )
+from perception_batch.memory import MemoryReturn
 from perception_batch.objects import ObjectMaker
-from perception_batch.read import Head
-from perception_batch.render import USUAL_ASPECT, Mosaic, make_layout, view_aspect
+from perception_batch.outputs import (
+    annotation_facts,
+    check_outputs,
+    make_mosaic,
+    open_videos,
+    remove_outputs,
+    result_writers,
+)
 from perception_batch.runs import Difference, Identity, difference
 from perception_batch.signals import held
+from perception_batch.start_up import import_ahead, one_opencv_thread
 from perception_batch.sync import Synchronizer, SyncPlan
 from perception_batch.track import open_tracker
 from perception_batch.trajectory import Trajectory
@@ -61,32 +71,13 @@ from perception_batch.write import (
     DriveFacts,
     EgoWriter,
     FramesWriter,
-    JsonLinesWriter,
     Manifest,
-    ResultTableWriter,
     TracksWriter,
-    VideoWriter,
-    Writer,
     WriterGroup,
     write_manifest,
     write_rig,
 )
 
-VIDEO_NAME = "annotated.mp4"
-OWN_FILES = [
-    "detections.parquet",
-    "timesteps.parquet",
-    "objects.parquet",
-    "observations.parquet",
-    "tracks.parquet",
-    "frames.parquet",
-    "ego.parquet",
-    "rig.json",
-    "timesteps.jsonl",
-    "timesteps.jsonl.zst",
-    "annotated.mp4",
-    "run.json",
-]
 _log = logging.getLogger(__name__)
 
 
@@ -108,10 +99,16 @@ def run_drive(
         PerceptionBatchError: any of the tree; the output then says ``failed`` or ``unfinished``.
     """
     clock = time.perf_counter()
-    with open_drive(job) as opened, ExitStack() as stack:
+    load = partial(open_devices, job.config.detect, open_with or open_detector)
+    with (
+        flow.started(load, "model", threads=job.threads, undo=lambda made: made.close()) as model,
+        flow.started(import_ahead, "imports", threads=job.threads),
+        one_opencv_thread(),
+        open_drive(job) as opened,
+    ):
+        check_outputs(job.config, opened.selected)
         manifest = existing_run(job.directory)
-        detector = (open_with or open_detector)(job.config.detect)
-        stack.callback(detector.close)
+        detector = model.result()
         wanted = identity(job, opened, detector.info.sha256)
         if manifest is not None and not job.overwrite:
             change = difference(stored_identity(manifest), wanted)
@@ -131,6 +128,7 @@ def run_drive(
                 )
             if finished and redo is not None:
                 return redo(job, opened, manifest, change)
+        settle_batch_size(detector, job.config, opened, None if job.overwrite else manifest)
         run = _Run(job, opened, detector, wanted, clock)
         return run.execute(progress or Progress())
 
@@ -161,12 +159,13 @@ class _Run:
         self.objects = make_objects(job.config, opened.rig, self.detector.info.labels)
         self.trajectory = Trajectory(job.config.read.max_pose_gap_s)
         self.synchronizer = opened.synchronizer()
-        self.preparer = Preparer(job.config, self.detector.view, self.profile)
+        crops = Crops.of(self.detector.info, opened.rig)
+        self.preparer = Preparer(job.config, self.detector.view, self.profile, crops)
         for name, camera in opened.head.cameras.items():
             if (
                 camera.height_px and camera.width_px
             ):  # a roi that does not fit is said before anything is written
-                self.preparer.view(name, (camera.height_px, camera.width_px))
+                self.preparer.views.of(name, (camera.height_px, camera.width_px))
         try:
             job.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -177,8 +176,7 @@ class _Run:
             with suppress(OSError):
                 job.directory.rmdir()  # a folder that says nothing of itself must not stay
             raise
-        for name in OWN_FILES:  # of an earlier run; the manifest already says that this one is unfinished
-            (job.directory / name).unlink(missing_ok=True)
+        remove_outputs(job.directory)  # the manifest already says that this run is unfinished
         self.startup_s = time.perf_counter() - self.clock
         progress.start(job.drive, self.expected_images())
         try:
@@ -205,10 +203,14 @@ class _Run:
             if config.render.video
             else None
         )
+        frame_ids = {name: camera.frame_id for name, camera in opened.head.cameras.items()}
+        about = annotation_facts(facts, opened.rig, config, frame_ids)
         write_rig(job.directory, rig_with_masks(opened.rig, config))
         tail: list[EgoPose] = []
         copies = self.detector.info.copies if job.threads else 1
-        detectors = [self.detector, *(self.detector.copy() for _ in range(copies - 1))]
+        devices = each_device(self.detector) if job.threads else each_device(self.detector)[:1]
+        more = [device.copy() for _ in range(copies - 1) for device in devices]
+        detectors = [*devices, *more]
         source = chain(
             opened.log,
             opened.selected,
@@ -225,22 +227,25 @@ class _Run:
             origin_ns=opened.head.first_stamp_ns,
             patience_ns=patience_ns(opened.plan, config),
             tail=tail,
+            lanes=len(devices),
         )
         write_stage, encode_stage = self.profile.stage("write"), self.profile.stage("encode")
         with ExitStack() as stack:
-            for detector in detectors[1:]:
+            for detector in more:
                 stack.callback(detector.close)
             frames = stack.enter_context(FramesWriter(job.directory, facts))
             ego = stack.enter_context(EgoWriter(job.directory, facts))
             tracks = stack.enter_context(TracksWriter(job.directory, facts))
-            results = stack.enter_context(WriterGroup(result_writers(job.directory, facts, config)))
+            results = stack.enter_context(
+                WriterGroup(result_writers(job.directory, facts, config, annotations=about))
+            )
             video = None
             if mosaic is not None:
-                video = stack.enter_context(
-                    VideoWriter(job.directory / VIDEO_NAME, mosaic.size_wh, config.render)
-                )
+                video = stack.enter_context(open_videos(job.directory, mosaic, config))
             stack.enter_context(flow.closed(source))  # last in, first out: threads end before files close
+            memory = MemoryReturn()
             for item in source:
+                memory.step()
                 with held():
                     with write_stage.measure():
                         results.write(item.result)
@@ -263,7 +268,7 @@ class _Run:
         self.accounts.add_result(item.result)
         self.accounts.tracks += len(item.tracks)
         for name, image_hw in item.result.image_hw.items():
-            self.input_hw.add(self.preparer.view(name, image_hw).input_hw)
+            self.input_hw.update(view.input_hw for view in self.preparer.views.of(name, image_hw))
 
     def finish(self) -> Outcome:
         """Write the manifest of a run that came to its end."""
@@ -336,6 +341,7 @@ class _Run:
                 "start_ns": opened.head.first_stamp_ns if start_ns is None else start_ns,
                 "stop_ns": last_ns + 1 if stop_ns is None and last_ns is not None else stop_ns,
                 "first_stamp_ns": opened.head.first_stamp_ns,
+                "frame_ids": {name: camera.frame_id for name, camera in opened.head.cameras.items()},
             },
             config=self.wanted.config,
             selection=self.wanted.selection,
@@ -384,36 +390,3 @@ def make_objects(config: RunConfig, rig: Rig, labels: Mapping[int, str]) -> Obje
         cameras=config.cameras_by_name(),
     )
     return ObjectMaker(fuser, open_tracker(rig, ontology, config.track))
-
-
-def result_writers(
-    directory: Path, facts: DriveFacts, config: RunConfig, *, detection: bool = True
-) -> list[Callable[[], Writer]]:
-    """What opens the writers of results: detection's two tables (unless stored already), fusion's two, JSON."""
-    names = (*(("detections", "timesteps") if detection else ()), "objects", "observations")
-    openers: list[Callable[[], Writer]] = [
-        partial(ResultTableWriter, directory, facts, name) for name in names
-    ]
-    form = config.write.timesteps
-    if form != "none":
-        openers.append(partial(JsonLinesWriter, directory, facts, form))
-    return openers
-
-
-def make_mosaic(facts: DriveFacts, config: RunConfig, head: Head, rig: Rig, preparer: Preparer) -> Mosaic:
-    """What draws the timesteps of a drive, all in one size."""
-    aspects: dict[str, float] = {}
-    for name, camera in head.cameras.items():
-        known = camera.height_px > 0 and camera.width_px > 0
-        aspects[name] = (
-            view_aspect(preparer.view(name, (camera.height_px, camera.width_px))) if known else USUAL_ASPECT
-        )
-    layout = make_layout(aspects, rig, width_px=config.render.width_px, bird_eye=config.render.bird_eye)
-    return Mosaic(
-        layout,
-        rig,
-        drive=facts.drive,
-        first_stamp_ns=facts.first_stamp_ns,
-        labels=facts.labels,
-        range_m=config.render.bird_eye_range_m,
-    )

@@ -10,6 +10,7 @@ from perception_batch.config import RunConfig
 from perception_batch.detect import Detector
 from perception_batch.ego_motion import Step, steps
 from perception_batch.job import OpenDrive
+from perception_batch.looks import Crops
 from perception_batch.pipeline import patience_ns
 from perception_batch.trajectory import Trajectory
 from perception_batch.types import Detections
@@ -54,7 +55,8 @@ def prepared_frames(
         size_of=lambda step: step.frame_set.size_bytes,
     )
     images = shots(ahead)
-    prepared = threads.map(Preparer(config, detector.view, threads.profile), images, "decode")
+    crops = Crops.of(detector.info, opened.rig)
+    prepared = threads.map(Preparer(config, detector.view, threads.profile, crops), images, "decode")
     with flow.closed(prepared), flow.closed(images):
         yield from prepared
 

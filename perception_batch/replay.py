@@ -24,14 +24,14 @@ from perception_batch.geometry import SE3, DetectorView
 from perception_batch.job import Job, OpenDrive, Outcome, Progress, open_drive
 from perception_batch.manifest_sections import calibration_section, rig_with_masks
 from perception_batch.objects import ObjectMaker
-from perception_batch.pipeline import (
-    VIDEO_NAME,
-    decode_workers,
+from perception_batch.outputs import (
+    annotation_facts,
+    check_outputs,
     make_mosaic,
-    make_objects,
-    patience_ns,
+    open_videos,
     result_writers,
 )
+from perception_batch.pipeline import decode_workers, make_objects, patience_ns
 from perception_batch.read import log_path, read_rig_file
 from perception_batch.runs import Difference, stage_of_keys
 from perception_batch.signals import held
@@ -42,12 +42,14 @@ from perception_batch.write import (
     Manifest,
     StoredTimestep,
     TracksWriter,
-    VideoWriter,
     WriterGroup,
+    check_annotation_packages,
     read_ego,
     read_manifest,
     read_rig,
     read_stored_timesteps,
+    remove_annotations,
+    remove_videos,
     write_manifest,
     write_rig,
 )
@@ -83,13 +85,21 @@ def fuse_again(
     manifest = load_finished(directory)
     before = parse_config(manifest.config, str(directory / "run.json"))
     config = override_config(before, overrides)
-    _allow_only(before, config, {"fuse"}, "fuse")
+    _allow_only(before, config, {"fuse", "write"}, "fuse")
+    check_annotation_packages(config.write)
+    if rig_file is not None and config.fuse.lidar is not None:
+        raise ConfigError(
+            "the lidar's ranges belong to the calibration that the run had; use `perception-batch run --rig`, or give "
+            "--set fuse.lidar=null"
+        )
     rig = rig_with_overrides(read_rig(directory), config, rig_file)
     if out is not None:
         if out.exists():
             raise WriteError(f"{printable(out)} exists; choose another --out")
         out.mkdir(parents=True)
-        for name in _FUSE_INPUTS:
+        with_lidar = ("lidar.parquet",) if config.fuse.lidar is not None else ()
+        with_mounts = ("mounts.parquet",) if (directory / "mounts.parquet").exists() else ()
+        for name in (*_FUSE_INPUTS, *with_lidar, *with_mounts):
             shutil.copyfile(directory / name, out / name)
         directory = out
     manifest = fuse_stored(directory, manifest, config, rig)
@@ -114,7 +124,9 @@ def render_again(
     before = parse_config(manifest.config, str(directory / "run.json"))
     config = override_config(before, overrides)
     _allow_only(before, config, {"render"}, "render")
-    job = _job_of(directory, manifest, config, log_root)
+    rig = read_rig(directory)
+    check_outputs(config, sorted({*rig.cameras, *rig.uncalibrated}))
+    job = job_of(directory, manifest, config, log_root)
     with open_drive(job) as opened:
         if opened.log.fingerprint() != manifest.log.get("fingerprint"):
             raise LogError(job.paths[0], "is not the log of this run: its fingerprint differs")
@@ -135,7 +147,7 @@ def redo(job: Job, opened: OpenDrive, manifest: Manifest, change: Difference) ->
     if change.fuse or change.write:
         manifest = fuse_stored(directory, manifest, config, opened.rig)
     if not config.render.video:
-        (directory / VIDEO_NAME).unlink(missing_ok=True)
+        remove_videos(directory)
     elif change.fuse or change.render:
         render_stored(directory, manifest, config, opened, lambda _: None)
     selection = {**manifest.selection, "rig": change.rig_hash}
@@ -155,8 +167,12 @@ def _allow_only(before: RunConfig, after: RunConfig, allowed: set[str], command:
         )
 
 
-def _job_of(directory: Path, manifest: Manifest, config: RunConfig, log_root: Path | None) -> Job:
-    """The job whose run this was, with the log where it lies now."""
+def job_of(directory: Path, manifest: Manifest, config: RunConfig, log_root: Path | None) -> Job:
+    """The job whose run this was, with the log where it lies now.
+
+    Raises:
+        LogError: the log is not there.
+    """
     paths = [log_path(text) for text in manifest.log.get("paths", [])]
     if log_root is not None:
         paths = [log_root / path.name for path in paths]
@@ -208,6 +224,8 @@ def rig_with_overrides(rig: Rig, config: RunConfig, rig_file: Path | None) -> Ri
         try:
             if own.intrinsics is not None:
                 lens, source = Intrinsics.from_dict(own.intrinsics), "config"
+                if old is not None and old.pose_from_log:
+                    source = "config+tf"
             if own.base_SE3_camera is not None:
                 mount = own.base_SE3_camera
                 pose, source = SE3.from_quaternion(mount.quaternion_xyzw, mount.position_m), "config"
@@ -231,6 +249,12 @@ def facts_of(manifest: Manifest, rig: Rig) -> DriveFacts:
     return DriveFacts(manifest.drive, first, labels, rig.base_frame if rig.cameras else "", has_ego)
 
 
+def frame_ids_of(manifest: Manifest) -> dict[str, str]:
+    """``frame_id`` of the log's images, by camera; empty for a run of a version that did not keep them."""
+    stored = manifest.log.get("frame_ids")
+    return {str(k): str(v) for k, v in stored.items()} if isinstance(stored, dict) else {}
+
+
 def stored_results(
     directory: Path, manifest: Manifest, config: RunConfig, rig: Rig
 ) -> Iterator[tuple[StoredTimestep, TimestepResult]]:
@@ -245,14 +269,20 @@ def _fused(
     poses: Iterator[EgoPose] = read_ego(directory)
     more = True
     waiting: deque[StoredTimestep] = deque()
-    for step in read_stored_timesteps(directory):
+    for step in read_stored_timesteps(directory, lidar=config.fuse.lidar is not None):
         needed = max([step.stamp_ns, *step.frame_stamps_ns.values()])
         while more and (trajectory.newest_ns is None or trajectory.newest_ns < needed):
             pose = next(poses, None)
             more = pose is not None
             if pose is not None:
                 trajectory.add(pose)
-        moved = moved_cameras(rig, trajectory, step.stamp_ns, step.frame_stamps_ns)
+        # A pose that config or rig file gives does not move: it goes over what the log says.
+        mounts = {
+            name: pose
+            for name, pose in step.mounts.items()
+            if name in rig.cameras and rig.cameras[name].pose_from_log
+        }
+        moved = moved_cameras(rig, trajectory, step.stamp_ns, step.frame_stamps_ns, mounts)
         ego = trajectory.pose_at(step.stamp_ns)
         trajectory.forget_before(step.stamp_ns - 2_000_000_000)
         waiting.append(step)
@@ -265,6 +295,8 @@ def _fused(
             step.image_hw,
             moved,
             ego,
+            step.lidar,
+            mounts,
         )
         yield from ((waiting.popleft(), result) for result in done)
     yield from ((waiting.popleft(), result) for result in objects.flush())
@@ -279,13 +311,14 @@ def fuse_stored(directory: Path, manifest: Manifest, config: RunConfig, rig: Rig
     facts = facts_of(manifest, rig)
     objects = make_objects(config, rig, facts.labels)
     accounts = Accounts.of(())
+    about = annotation_facts(facts, rig, config, frame_ids_of(manifest))
     new = directory / ".fusing"  # a failure must leave the run as it was
     shutil.rmtree(new, ignore_errors=True)
     try:
         new.mkdir()
         with (
             TracksWriter(new, facts) as tracks,
-            WriterGroup(result_writers(new, facts, config, detection=False)) as group,
+            WriterGroup(result_writers(new, facts, config, detection=False, annotations=about)) as group,
         ):
             for _, result in _fused(directory, config, rig, objects):
                 ended = objects.take_finished()
@@ -298,8 +331,10 @@ def fuse_stored(directory: Path, manifest: Manifest, config: RunConfig, rig: Rig
         with held():
             unfinished = replace(manifest, status="unfinished", finished_utc=None, exit_status=None)
             write_manifest(directory, unfinished)
-            for name in ("timesteps.jsonl", "timesteps.jsonl.zst"):
+            without = () if config.fuse.lidar is not None else ("lidar.parquet",)
+            for name in ("timesteps.jsonl", "timesteps.jsonl.zst", *without):
                 (directory / name).unlink(missing_ok=True)
+            remove_annotations(directory)
             for path in sorted(new.iterdir()):
                 path.replace(directory / path.name)
     except OSError as error:
@@ -317,7 +352,7 @@ def fuse_stored(directory: Path, manifest: Manifest, config: RunConfig, rig: Rig
 def render_stored(
     directory: Path, manifest: Manifest, config: RunConfig, opened: OpenDrive, advance: Callable[[int], None]
 ) -> None:
-    """Draw ``annotated.mp4`` again; images come from the log, results from the stored detections.
+    """Draw the videos again; images come from the log, results from the stored detections.
 
     Raises:
         LogError: the log does not give the timesteps that the run had.
@@ -366,7 +401,7 @@ def render_stored(
     nothing = Detections.empty()
     drawn = detected_steps(((item, nothing if item.view is not None else None) for item in ready), tiles=True)
     results = stored_results(directory, manifest, config, rig)
-    video = VideoWriter(directory / VIDEO_NAME, mosaic.size_wh, config.render)
+    video = open_videos(directory, mosaic, config)
     with ExitStack() as stack:
         stack.callback(video.discard)  # nothing once it is closed; a failure leaves the video as it was
         stack.enter_context(flow.closed(ready))

@@ -104,6 +104,11 @@ class Trajectory:
         return True
 
     @property
+    def max_gap_ns(self) -> int:
+        """Largest distance of two poses to interpolate between, ns."""
+        return self._max_gap_ns
+
+    @property
     def jumps(self) -> int:
         """Jumps among the poses that were added; nothing is interpolated across them."""
         return self._jumps.count

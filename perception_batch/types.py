@@ -16,6 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from perception_batch.geometry import SE3
+from perception_batch.lidar import LidarRanges as LidarRanges
+from perception_batch.lidar import LidarSweep as LidarSweep
+from perception_batch.lidar import MovedSweep as MovedSweep
+from perception_batch.mounts import CameraMount as CameraMount
 from perception_batch.payloads import BrokenPayload as BrokenPayload
 from perception_batch.payloads import Payload as Payload
 from perception_batch.payloads import PicturePayload as PicturePayload
@@ -104,10 +108,14 @@ class Frame:
     """Exposure time, ns."""
     image: Image
     """(H, W, 3) uint8 RGB, C-contiguous."""
+    original_hw: tuple[int, int] = (0, 0)
+    """Height and width in the log, px: those of `image`, unless it was decoded at reduced scale."""
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
             raise ValueError(f"expected an (H, W, 3) uint8 image, got {self.image.shape} {self.image.dtype}")
+        if self.original_hw == (0, 0):
+            object.__setattr__(self, "original_hw", (self.image.shape[0], self.image.shape[1]))
 
     def __repr__(self) -> str:
         return f"Frame({self.camera!r}, stamp_ns={self.stamp_ns}, image={self.image.shape})"
@@ -377,7 +385,7 @@ class EgoPose:
         object.__setattr__(self, "odom_SE3_base", self.odom_SE3_base.storable())
 
 
-LogItem: TypeAlias = EncodedFrame | EgoPose | Trigger
+LogItem: TypeAlias = EncodedFrame | EgoPose | Trigger | LidarSweep | CameraMount
 """What a log gives as it is read, in log order."""
 
 
@@ -417,3 +425,7 @@ class TimestepResult:
     """The vehicle at `stamp_ns`; None where the log has no ego motion there."""
     image_hw: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """By camera, for those whose image was decoded: height and width of the original image, px."""
+    lidar: Mapping[str, LidarRanges] = field(default_factory=dict)
+    """By camera, where a lidar is used: its ranges of the detections."""
+    mounts: Mapping[str, SE3] = field(default_factory=dict)
+    """By camera, for those that were not where the rig has them: ``base_SE3_camera`` at the frame's stamp."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from perception_batch.batch_choice import settle_batch_size
 from perception_batch.chain import Profile, ReadyShot, Threads
 from perception_batch.config import DetectConfig, RunConfig
 from perception_batch.detect import (
@@ -21,6 +22,7 @@ from perception_batch.detect import (
 from perception_batch.errors import LogError, ModelError, PerceptionBatchError
 from perception_batch.flow import closed
 from perception_batch.job import Job, OpenDrive, open_drive
+from perception_batch.looks import CameraViews, Crops
 from perception_batch.pipeline import decode_workers
 from perception_batch.prepared_frames import boxes_of, prepared_frames
 from perception_batch.types import Detections
@@ -140,6 +142,7 @@ def verify(
     with open_drive(job) as opened:
         detector = open_detector(config.detect)  # may export the model, which makes its form available
         try:
+            settle_batch_size(detector, config, opened)
             chosen = detector.info.backend, detector.info.precision
             batch_size = detector.info.batch_size
         finally:
@@ -207,15 +210,10 @@ class _Sample:
             detector.close()
 
     def _fits(self, detector: Detector) -> bool:
-        own = self._config.camera
+        views = CameraViews(self._config, detector.view, Crops.of(detector.info, self._opened.rig))
         for ready in self._images:
-            camera = own(ready.shot.frame.camera)
-            if ready.view is not None and ready.view != detector.view(
-                ready.view.image_hw,
-                image_size=camera.image_size,
-                roi_px=camera.roi_px,
-                rotate_deg=camera.rotate_deg,
-            ):
+            have = tuple(look.view for look in ready.looks())
+            if have and have != views.of(ready.shot.frame.camera, have[0].image_hw):
                 return False
         return bool(self._images)
 

@@ -1,20 +1,27 @@
 #!/usr/bin/env python3
-"""Images a second and memory of `perception-batch run` beside those of a plain loop (`plain_loop.py`).
+"""`perception-batch run` beside the two loops that a user would write without it (`perception_batch.plain_loop`).
 
-    python scripts/benchmark_against_plain_loop.py LOG [LOG ...] --model yolo11n.pt [--images 300] [--runs 3]
-        [--batch-size N [N ...]] [--video both|yes|no] [--json FILE]
+    python scripts/benchmark_against_plain_loop.py LOG [LOG ...] --model yolo11n.pt [--images 300] [--runs 5]
+        [--rows plain,informed,informed-fp32,fp32,bf16,int8] [--int8 FOLDER] [--informed FOLDER] [--batch-size N] [--video both|yes|no]
+        [--json FILE]
 
-Each recording is looped to a log of that many images in a temporary folder. Then the plain loop and this package (once
-for each batch size) take turns, each in a process of its own, and each is compared with the plain loop of its
-own turn, so that a machine that is slow for a while is slow for both.
+Each recording is looped to a log of that many images in a temporary folder. Then the rows take turns, each in a process of
+its own (importing Ultralytics changes the threads of a process), and each is compared with the loops of its own turn, so that a
+machine that is slow for a while is slow for all.
+
+    plain          rosbags, `YOLO.predict` per timestep on the .pt, OpenCV's mosaic video
+    informed       the same on Ultralytics' own dynamic OpenVINO export, which it runs in bfloat16 where the processor is
+                   faster in that (Intel's AMX); informed-fp32: the same without that
+    fp32           ours as it comes: detect.backend auto, which is OpenVINO where that is installed
+    bf16, int8     ours with detect.precision; int8 is exported first, calibrated on the log itself, or given by --int8
 
     images/s   all images / the process' time from its start to its exit: imports, loading the model, the work, closing files
-    steady     plain: without imports, loading and the first timestep with its warm-up;
+    steady     the loops: without imports, loading and the first timestep with its warm-up;
                ours: without imports, opening the log and loading, but with the first batch and its warm-up
     CPU ms     CPU time of the process an image, all cores and start-up together: hardly depends on what else runs
-    peak MB    the most memory (RSS) that the process held, 10^6 bytes; neither program has others working for it
+    peak MB    the most memory (RSS) that the process held, 10^6 bytes; no program has others working for it
     others     cores that other processes kept busy meanwhile (where /proc tells); far from 0 the figures mean little
-    ratio      ours / plain of the same turn, by images/s
+    / plain    by images/s, of the same turn; / informed likewise
 
 Shown is the median over the turns, and in brackets the least and the most.
 """
@@ -23,11 +30,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -38,27 +43,24 @@ from pathlib import Path
 from typing import Any
 
 from loop_recording import Looped, loop_recording
+from process_cost import Process, measure
 
-# Ultralytics asks name servers at import and writes its settings into the home folder; neither is to be measured.
-QUIET = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
-# How late the end of a process may be seen, and how old its last known peak of memory may be.
-POLL_S = 0.02
+LOOPS = ("plain", "informed", "informed-fp32")
+OURS = ("fp32", "bf16", "int8")
+USUAL = ("plain", "informed", "fp32", "int8")
+YARDSTICKS = ("plain", "informed", "informed-fp32")
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
-    """What a command used, and what it said."""
+class Models:
+    """What the rows load."""
 
-    wall_s: float
-    """From its start to its exit."""
-    cpu_s: float
-    """User and system time."""
-    peak_mb: float
-    """Largest resident memory, 10^6 bytes."""
-    other_cores: float
-    """Cores that other processes kept busy meanwhile; NaN where the system does not tell."""
-    last_line: str
-    """Of its standard output."""
+    weights: str
+    """The .pt file."""
+    informed: str
+    """Ultralytics' OpenVINO export of it; empty where no row wants it."""
+    int8: str
+    """Our INT8 export of it; empty where no row wants it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,7 @@ class Measured:
     """One process."""
 
     program: str
-    """``plain`` or ``ours``."""
-    batch_size: str
-    """As asked for; empty for the plain loop."""
+    """One of `LOOPS` or `OURS`."""
     turn: int
     """Counts from 0; programs of one turn are compared."""
     images: int
@@ -85,35 +85,8 @@ class Measured:
     """Largest resident memory, 10^6 bytes."""
     other_cores: float
     """Cores that other processes kept busy meanwhile; NaN where the system does not tell."""
-    timing: dict[str, Any]
-    """Ours: `timing` of ``run.json``."""
-
-    @classmethod
-    def of(
-        cls,
-        used: Process,
-        program: str,
-        batch_size: str,
-        turn: int,
-        images: int,
-        steady_images: int,
-        steady_s: float,
-        timing: dict[str, Any],
-    ) -> Measured:
-        """What a process used, and what it says of itself."""
-        return cls(
-            program,
-            batch_size,
-            turn,
-            images,
-            used.wall_s,
-            steady_images,
-            steady_s,
-            used.cpu_s,
-            used.peak_mb,
-            used.other_cores,
-            timing,
-        )
+    run: dict[str, Any]
+    """Ours: backend, precision, batch size and `timing` of ``run.json``."""
 
     @property
     def images_per_s(self) -> float:
@@ -126,92 +99,61 @@ class Measured:
         return self.steady_images / self.steady_s if self.steady_images and self.steady_s > 0 else 0.0
 
 
-def measure(command: Sequence[str], folder: Path) -> Process:
-    """Run a command and wait for it; `folder` takes its output.
-
-    Raises:
-        RuntimeError: it failed.
-    """
-    env = {**os.environ, **QUIET, "YOLO_CONFIG_DIR": str(folder)}
-    with (folder / "stdout").open("w+b") as out, (folder / "stderr").open("w+b") as err:
-        start, busy_s = time.perf_counter(), machine_busy_s()
-        process = subprocess.Popen(command, stdout=out, stderr=err, env=env)
-        try:
-            peak_bytes = 0
-            while True:
-                peak_bytes = peak_memory_bytes(process.pid) or peak_bytes
-                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-                if pid:
-                    break
-                time.sleep(POLL_S)
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-        wall_s, busy_s = time.perf_counter() - start, machine_busy_s() - busy_s
-        process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        err.seek(0)
-        lines, complaint = out.read().decode().splitlines(), err.read().decode()
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {complaint[-2000:]}")
-    # Second choice, because `ru_maxrss` is never less than what the parent held at the start: getrusage(2).
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak_mb = (peak_bytes or usage.ru_maxrss * unit) / 1e6
-    cpu_s = usage.ru_utime + usage.ru_stime
-    others = max(busy_s - cpu_s, 0.0) / wall_s
-    return Process(wall_s, cpu_s, peak_mb, others, lines[-1] if lines else "")
-
-
-def peak_memory_bytes(pid: int) -> int:
-    """The most resident memory that a process has held so far; 0 where /proc does not tell."""
-    try:
-        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024  # proc(5)
-    except (OSError, ValueError):
-        pass
-    return 0
-
-
-def machine_busy_s() -> float:
-    """Seconds that all cores together have worked since the machine started; NaN where /proc does not tell."""
-    try:
-        words = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
-        user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, words[1:9])  # proc(5)
-    except (OSError, ValueError):
-        return math.nan
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-
-
-def measure_plain(looped: Looped, model: str, turn: int, *, video: bool) -> Measured:
-    """One run of the plain loop."""
+def measure_loop(looped: Looped, models: Models, program: str, turn: int, *, video: bool) -> Measured:
+    """One run of a loop."""
+    model = models.weights if program == "plain" else models.informed
     with tempfile.TemporaryDirectory() as name:
-        script = Path(__file__).with_name("plain_loop.py")
-        command = [sys.executable, str(script), str(looped.path), "--model", model, "--out", name]
-        command += ["--rate-hz", str(1e9 / looped.period_ns)]
+        command = [sys.executable, "-m", "perception_batch.plain_loop", str(looped.path), "--model", model]
+        command += ["--out", name, "--rate-hz", str(1e9 / looped.period_ns)]
         command += [] if video else ["--no-video"]
+        command += ["--fp32"] if program == "informed-fp32" else []
         used = measure(command, Path(name))
     said = json.loads(used.last_line)
-    return Measured.of(used, "plain", "", turn, said["images"], said["steady_images"], said["steady_s"], {})
+    return _measured(used, program, turn, said["images"], said["steady_images"], said["steady_s"], {})
 
 
 def measure_ours(
-    looped: Looped, model: str, turn: int, *, video: bool, batch_size: str, settings: Sequence[str]
+    looped: Looped, models: Models, program: str, turn: int, *, video: bool, settings: Sequence[str]
 ) -> Measured:
     """One run of `perception-batch run`."""
+    model = models.int8 if program == "int8" else models.weights
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         command = [sys.executable, __file__, "--as-command", str(folder / "steady.json")]
         command += ["run", str(looped.path), "--out", str(folder / "out"), "--model", model]
-        for setting in (f"detect.batch_size={batch_size}", *settings):
+        for setting in (f"detect.precision={program}", *settings):
             command += ["--set", setting]
         command += [] if video else ["--no-video"]
         used = measure(command, folder)
         manifest = json.loads(next((folder / "out").glob("*/run.json")).read_text())
         steady_s = json.loads((folder / "steady.json").read_text())
     images = manifest["counts"]["frames_used"]
-    return Measured.of(used, "ours", batch_size, turn, images, images, steady_s, manifest["timing"])
+    run = {key: manifest["model"][key] for key in ("backend", "precision")}
+    run |= {"batch_size": manifest["batch_size"], "timing": manifest["timing"]}
+    return _measured(used, program, turn, images, images, steady_s, run)
+
+
+def _measured(
+    used: Process,
+    program: str,
+    turn: int,
+    images: int,
+    steady_images: int,
+    steady_s: float,
+    run: dict[str, Any],
+) -> Measured:
+    return Measured(
+        program,
+        turn,
+        images,
+        used.wall_s,
+        steady_images,
+        steady_s,
+        used.cpu_s,
+        used.peak_mb,
+        used.other_cores,
+        run,
+    )
 
 
 def as_command(report: Path, argv: list[str]) -> int:
@@ -235,48 +177,56 @@ def as_command(report: Path, argv: list[str]) -> int:
     return status
 
 
+def ratios(rows: Sequence[Measured], program: str, to: str) -> list[float]:
+    """Of each turn that has both: images/s with start-up, of `program` over `to`."""
+    of = {row.turn: row.images_per_s for row in rows if row.program == to}
+    return [row.images_per_s / of[row.turn] for row in rows if row.program == program and row.turn in of]
+
+
 def table(rows: Sequence[Measured]) -> list[str]:
-    """A line for each program and batch size, under a header."""
-    plain = {row.turn: row for row in rows if row.program == "plain"}
+    """A line for each program, under a header."""
+    programs = list(dict.fromkeys(row.program for row in rows))
+    beside = [name for name in YARDSTICKS if name in programs]
     out = [
-        f"{'':<10} {'images/s':>18} {'steady':>18} {'CPU ms':>16} {'peak MB':>8} {'others':>6}  {'ratio':<18} {'steady ratio':<18}"
+        f"{'':<14} {'images/s':>18} {'steady':>18} {'CPU ms':>16} {'peak MB':>8} {'others':>6}"
+        + "".join(f"  {'/ ' + name:<18}" for name in beside)
     ]
-    for key in dict.fromkeys((row.program, row.batch_size) for row in rows):
-        own = [row for row in rows if (row.program, row.batch_size) == key]
-        line = f"{key[0] if not key[1] else f'ours {key[1]}':<10} "
+    for program in programs:
+        own = [row for row in rows if row.program == program]
+        line = f"{program if program in LOOPS else 'ours ' + program:<14} "
         line += f"{spread([row.images_per_s for row in own]):>18} "
         line += f"{spread([row.steady_images_per_s for row in own]):>18} "
         line += f"{spread([1e3 * row.cpu_s / row.images for row in own], 0):>16} "
         line += f"{max(row.peak_mb for row in own):>8.0f} "
         line += f"{statistics.median(row.other_cores for row in own):>6.2f}"
-        if key[0] == "ours":
-            line += f"  {spread([row.images_per_s / plain[row.turn].images_per_s for row in own], 2):<18}"
-            steady = [
-                row.steady_images_per_s / plain[row.turn].steady_images_per_s
-                for row in own
-                if plain[row.turn].steady_images_per_s
-            ]
-            line += f" {spread(steady, 2) if steady else '-':<18}"
+        line += "".join(f"  {spread(ratios(rows, program, name), 2):<18}" for name in beside)
         out.append(line.rstrip())
-    return out
+    return [line.rstrip() for line in out]
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
     """Median, and in brackets the least and the most."""
+    if not values:
+        return "-"
     low, middle, high = min(values), statistics.median(values), max(values)
     return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
 def where_time_goes(row: Measured) -> list[str]:
     """Milliseconds an image of work in each stage, and seconds waited at the seams, of one run of ours."""
+    timing = row.run["timing"]
     stages = ", ".join(
-        f"{name} {1e3 * stage['busy_s'] / row.images:.1f}" for name, stage in row.timing["stages"].items()
+        f"{name} {1e3 * stage['busy_s'] / row.images:.1f}" for name, stage in timing["stages"].items()
     )
     waits = ", ".join(
-        f"{name} {wait['put_s']:.1f}/{wait['get_s']:.1f}" for name, wait in row.timing["waits"].items()
+        f"{name} {wait['put_s']:.1f}/{wait['get_s']:.1f}" for name, wait in timing["waits"].items()
+    )
+    head = (
+        f"  ours {row.program}: {row.run['backend']}, batch {row.run['batch_size']}, start-up "
+        f"{timing['startup_s']:.2f} s; ms an image: {stages}"
     )
     return [
-        f"  ours {row.batch_size}: ms an image: {stages}",
+        head,
         f"  s waited to put/get: {waits or 'no threads'}",
     ]
 
@@ -284,7 +234,9 @@ def where_time_goes(row: Measured) -> list[str]:
 def benchmark(args: argparse.Namespace, recording: Path, folder: Path) -> list[dict[str, Any]]:
     """All runs over one recording, printed and returned."""
     looped = loop_recording(recording, folder / recording.stem, args.images)
+    models = make_models(args, looped, folder)
     found = []
+    settings = [f"detect.batch_size={args.batch_size}", *args.set]
     for video in {"both": (False, True), "yes": (True,), "no": (False,)}[args.video]:
         print(
             f"\n{recording.name}: {looped.images} images of {looped.cameras} cameras at "
@@ -293,40 +245,83 @@ def benchmark(args: argparse.Namespace, recording: Path, folder: Path) -> list[d
         )
         rows: list[Measured] = []
         for turn in range(args.runs):
-            row = measure_plain(looped, args.model, turn, video=video)
-            rows.append(row)
-            for batch_size in args.batch_size:
-                row = measure_ours(
-                    looped, args.model, turn, video=video, batch_size=batch_size, settings=args.set
-                )
-                if row.images != rows[-1].images:
-                    print(f"warning: ours processed {row.images} images, plain {rows[-1].images}")
+            for program in args.rows:
+                if program in LOOPS:
+                    row = measure_loop(looped, models, program, turn, video=video)
+                else:
+                    row = measure_ours(looped, models, program, turn, video=video, settings=settings)
+                if rows and row.images != rows[0].images:
+                    print(
+                        f"warning: {program} processed {row.images} images, {rows[0].program} {rows[0].images}"
+                    )
                 rows.append(row)
         print("\n".join(table(rows)))
-        for row in rows[-len(args.batch_size) :]:
-            print("\n".join(where_time_goes(row)))
-        found.append(
-            {
-                "recording": recording.name,
-                "cameras": looped.cameras,
-                "images": looped.images,
-                "video": video,
-                "runs": [
-                    {
-                        **asdict(row),
-                        "images_per_s": row.images_per_s,
-                        "steady_images_per_s": row.steady_images_per_s,
-                    }
-                    for row in rows
-                ],
-            }
-        )
+        for row in rows[-len(args.rows) :]:
+            if row.program in OURS:
+                print("\n".join(where_time_goes(row)))
+        found.append(_as_json(recording.name, looped, video, rows))
     return found
+
+
+def _as_json(recording: str, looped: Looped, video: bool, rows: Sequence[Measured]) -> dict[str, Any]:
+    programs = dict.fromkeys(row.program for row in rows)
+    compared = {
+        f"{program} / {to}": ratios(rows, program, to)
+        for program in programs
+        for to in YARDSTICKS
+        if to in programs
+    }
+    return {
+        "recording": recording,
+        "cameras": looped.cameras,
+        "images": looped.images,
+        "video": video,
+        "ratios": {
+            name: {"median": statistics.median(values), "least": min(values), "most": max(values)}
+            for name, values in compared.items()
+        },
+        "runs": [
+            {
+                **asdict(row),
+                "images_per_s": row.images_per_s,
+                "steady_images_per_s": row.steady_images_per_s,
+            }
+            for row in rows
+        ],
+    }
+
+
+def make_models(args: argparse.Namespace, looped: Looped, folder: Path) -> Models:
+    """What the rows load, exported before anything is measured."""
+    folder = folder / "exports"
+    folder.mkdir()
+    ours = [sys.executable, __file__, "--as-command", str(folder / "steady.json")]
+    informed, int8 = args.informed or "", args.int8 or ""
+    if not informed and any(name.startswith("informed") for name in args.rows):
+        loop = [sys.executable, "-m", "perception_batch.plain_loop"]
+        informed = measure([*loop, "--export", args.model, str(folder / "informed")], folder).last_line
+    if "fp32" in args.rows or "bf16" in args.rows:  # into the cache, unless it is there
+        words = ["run", str(looped.path), "--out", str(folder / "out"), "--model", args.model, "--no-video"]
+        measure([*ours, *words, "--stop", "0.01"], folder)
+    if not int8 and "int8" in args.rows:
+        int8 = str(folder / "int8")
+        words = ["export", args.model, "--backend", "openvino", "--precision", "int8", "--out", int8]
+        measure([*ours, *words, "--calibrate", str(looped.path)], folder)
+    return Models(args.model, informed, int8)
 
 
 def machine() -> dict[str, Any]:
     """What the figures depend on, without names of hosts or folders."""
-    names = ("numpy", "opencv-python", "torch", "ultralytics", "rosbags", "av", "perception_batch")
+    names = (
+        "numpy",
+        "opencv-python",
+        "torch",
+        "ultralytics",
+        "openvino",
+        "rosbags",
+        "av",
+        "perception_batch",
+    )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cores": cores,
@@ -348,8 +343,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("log", nargs="+", type=Path, metavar="LOG", help="recording with CompressedImages")
     parser.add_argument("--model", required=True, metavar="WEIGHTS")
     parser.add_argument("--images", type=int, default=300, help="length of the looped log (300)")
-    parser.add_argument("--runs", type=int, default=3, help="turns (3)")
-    parser.add_argument("--batch-size", nargs="+", default=["auto"], metavar="N", help="of ours (auto)")
+    parser.add_argument("--runs", type=int, default=5, help="turns (5)")
+    parser.add_argument("--rows", type=_programs, default=USUAL, metavar="A,B", help=f"({','.join(USUAL)})")
+    parser.add_argument("--int8", metavar="FOLDER", help="our INT8 export, where it is there already")
+    parser.add_argument("--informed", metavar="FOLDER", help="Ultralytics' OpenVINO export, likewise")
+    parser.add_argument("--batch-size", default="auto", metavar="N", help="of ours (auto)")
     parser.add_argument("--video", choices=["both", "yes", "no"], default="both")
     parser.add_argument("--no-video", dest="video", action="store_const", const="no", help="--video no")
     parser.add_argument(
@@ -374,6 +372,14 @@ def main(argv: list[str] | None = None) -> int:
             json.dumps({"machine": host, "model": Path(args.model).name, "results": found}, indent=1) + "\n"
         )
     return 0
+
+
+def _programs(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    for name in names:
+        if name not in LOOPS + OURS:
+            raise argparse.ArgumentTypeError(f"{name} is not one of {', '.join(LOOPS + OURS)}")
+    return names
 
 
 if __name__ == "__main__":

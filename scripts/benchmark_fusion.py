@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # costs are those of one thread
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
+import scipy.optimize  # noqa: F401  (a run pays for the import once, not in its first timestep)
 from benchmark_truth import make_truth
 
 from perception_batch.calibration import Rig

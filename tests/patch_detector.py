@@ -6,6 +6,7 @@ The chain with a real network is tested in `test_pipeline_real.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -85,6 +86,9 @@ class PatchDetector:
         order = np.argsort(-np.array(scores), kind="stable")
         xyxy = view.to_original(np.array(boxes, np.float32)[order])
         return Detections(xyxy, np.array(scores, np.float32)[order], np.array(classes, np.int16)[order])
+
+    def use_batch_size(self, batch_size: int) -> None:
+        self.info = replace(self.info, batch_size=batch_size)
 
     def copy(self) -> PatchDetector:
         raise AssertionError("nobody asked for copies")

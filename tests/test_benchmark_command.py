@@ -15,6 +15,7 @@ from perception_batch.batch_measurement import Request, covered_s
 from perception_batch.batch_sweep import Spread, SweepRow, Variant, recommend
 from perception_batch.cli import main
 from perception_batch.config import load_config
+from perception_batch.detect import known_batch_size
 from perception_batch.errors import ConfigError
 
 
@@ -81,6 +82,7 @@ def measured(request: Request) -> dict[str, Any]:
     """What a device would say that takes no batch of 16, and is at its best with 4 or 8."""
     batch = request.config["detect"]["batch_size"]
     used = {"backend": "torch", "precision": "fp16", "device": "cuda:0", "batch_size": batch, "copies": 1}
+    used["batch_size_key"] = "this machine"
     if request.what == "open":
         return used
     if batch == 16:
@@ -116,6 +118,7 @@ def test_a_sweep_goes_on_past_what_fails_and_says_what_limits(
     assert load_config(config).detect.batch_size == 4
     report = json.loads((out / "benchmark.json").read_text())
     assert report["recommended"]["batch_size"] == 4 and report["apply"] == {"detect": {"batch_size": 4}}
+    assert known_batch_size("this machine") == 4  # what `auto` takes from now on
     assert (out / "benchmark.png").read_bytes().startswith(b"\x89PNG")
     with (out / "benchmark.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perception_batch.flow import QueueStats, StageTime, ordered_batches, ordered_map, prefetch, timed
+from perception_batch.batches import ordered_batches
+from perception_batch.flow import QueueStats, StageTime, ordered_map, prefetch, started, timed
 
 
 def _flow_threads() -> list[str]:
@@ -233,3 +235,41 @@ def test_a_failing_batch_ends_the_stream_after_those_before_it(fail_at: int, wor
 def test_nonsense_sizes_are_refused(make: object) -> None:
     with pytest.raises(ValueError, match="the least is 1"):
         make()  # type: ignore[operator]
+
+
+def test_batches_take_the_lanes_in_turn_whatever_is_free() -> None:
+    """Which device a batch goes to must not depend on timing; within a device any copy takes it."""
+    seen: dict[int, list[int]] = {lane: [] for lane in range(2)}
+
+    def work(lane: int, batch: list[int]) -> list[int]:
+        time.sleep(0.004 if lane else 0.0)  # the second device is slow
+        seen[lane].append(batch[0] // 3)
+        return [-item for item in batch]
+
+    functions = [partial(work, index % 2) for index in range(4)]
+    out = list(ordered_batches(functions, range(30), size=3, bucket=lambda _: 0, lanes=2))
+    assert out == [(item, -item) for item in range(30)]
+    assert sorted(seen[0]) == [0, 2, 4, 6, 8] and sorted(seen[1]) == [1, 3, 5, 7, 9]
+    with pytest.raises(ValueError, match="one for each lane"):
+        list(ordered_batches(functions[:1], [1], size=1, bucket=lambda _: 0, lanes=2))
+
+
+@pytest.mark.parametrize("threads", [True, False])
+def test_what_is_started_ends_with_its_block(threads: bool) -> None:
+    undone: list[int] = []
+    with started(lambda: 7, "seven", threads=threads, undo=undone.append) as call:
+        assert call.result() == call.result() == 7
+    assert undone == [7]
+    with (
+        pytest.raises(OSError, match="of the block"),
+        started(lambda: 8, "eight", threads=True, undo=undone.append),
+    ):
+        raise OSError("of the block")
+    assert undone == [7, 8], "what was made meanwhile is closed"
+    with (
+        started(lambda: 1 // 0, "fails", threads=threads, undo=undone.append) as failing,
+        pytest.raises(ZeroDivisionError),
+    ):
+        failing.result()
+    assert undone == [7, 8]
+    assert not [t for t in threading.enumerate() if t.name.startswith("flow-")]

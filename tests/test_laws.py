@@ -12,6 +12,9 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "perception_batch"
 ROOMS = sorted(p.name for p in PACKAGE.iterdir() if (p / "__init__.py").is_file())
 GROUND = {
+    "atomic",
+    "lidar",
+    "mounts",
     "types",
     "errors",
     "geometry",
@@ -88,6 +91,7 @@ def test_no_file_is_named_by_nothing_and_none_is_a_barn() -> None:
         ["verify", "--help"],
         ["benchmark", "--help"],
         ["export", "--help"],
+        ["status", "--help"],
     ],
 )
 def test_help_imports_nothing_heavy_and_shows_an_example(words: list[str]) -> None:

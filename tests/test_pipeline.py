@@ -15,7 +15,7 @@ import pytest
 from log_writer import CameraSpec, write_log
 from patch_detector import PatchDetector, patches
 
-from perception_batch import chain, pipeline
+from perception_batch import chain, outputs, pipeline
 from perception_batch.config import RunConfig, load_config
 from perception_batch.errors import ConfigError, WriteError
 from perception_batch.job import Job, Outcome
@@ -217,10 +217,10 @@ def test_a_failing_stage_ends_the_drive_and_leaves_no_thread(
     elif stage == "fuse":
         monkeypatch.setattr(pipeline.ObjectMaker, "push", _fail_after(n, pipeline.ObjectMaker.push))
     elif stage == "draw":
-        monkeypatch.setattr(pipeline.Mosaic, "draw", _fail_after(n, pipeline.Mosaic.draw))
+        monkeypatch.setattr(outputs.Mosaic, "draw", _fail_after(n, outputs.Mosaic.draw))
     else:
         monkeypatch.setattr(
-            pipeline.ResultTableWriter, "write", _fail_after(n, pipeline.ResultTableWriter.write)
+            outputs.ResultTableWriter, "write", _fail_after(n, outputs.ResultTableWriter.write)
         )
     work = job(log, tmp_path / "out", threads=threads)
     with pytest.raises(OSError, match=r"call \d+ fails|the device fell off the bus") as caught:

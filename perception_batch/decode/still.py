@@ -18,11 +18,20 @@ from perception_batch.decode.undecodable import UndecodableError
 from perception_batch.types import Image, StillPayload
 
 _Reader = Callable[[memoryview], StillHeader]
+ReduceBy = Callable[[tuple[int, int]], int]
+"""By how much an image of this height and width, px, may be scaled down: 1, 2, 4 or 8."""
 FORMATS = ("jpeg", "png", "webp", "bmp", "tiff", "jpeg2000", "avif")
 
 
-def decode_still(payload: StillPayload, max_image_mpx: float, bit_depth: BitDepth = "auto") -> Image:
-    """(H, W, 3) RGB from an image file: one of `FORMATS`, whatever the message calls it.
+def decode_still(
+    payload: StillPayload,
+    max_image_mpx: float,
+    bit_depth: BitDepth = "auto",
+    reduce_by: ReduceBy | None = None,
+) -> tuple[Image, tuple[int, int]]:
+    """(H, W, 3) RGB from an image file, one of `FORMATS`, whatever the message calls it; and its own height and width.
+
+    They differ where `reduce_by` allows a JPEG to be decoded at a fraction of its size (rounded up).
 
     EXIF orientation and colour profiles are ignored: the pixels stay as the sensor gave them, as the calibration
     expects. Grey becomes three equal channels, a palette its colours, alpha is dropped; 16-bit samples as in `deep`.
@@ -32,22 +41,26 @@ def decode_still(payload: StillPayload, max_image_mpx: float, bit_depth: BitDept
     """
     data = memoryview(payload.data).cast("B")
     head = bytes(data[:12])
+    factor = 1
     if head.startswith(jpeg.MAGIC):
         found = jpeg.read_jpeg(data)
         size = (found.width_px, found.height_px)
         _refuse_too_large(size, max_image_mpx)
-        image, broken = jpeg.decode_jpeg(data, found), "broken_jpeg"
+        factor = 1 if reduce_by is None else reduce_by((size[1], size[0]))
+        image, broken = jpeg.decode_jpeg(data, found, factor), "broken_jpeg"
     else:
         name, read = _reader_of(head, len(data))
         header, broken = read(data), f"broken_{name}"
         size = (header.width_px, header.height_px)
         _refuse_too_large(size, max_image_mpx)
         image = _decode(data, header, broken, bit_depth)
-    if image.shape != (size[1], size[0], 3):
+    if image.shape != (-(-size[1] // factor), -(-size[0] // factor), 3):
         raise UndecodableError(
-            broken, f"its header says {size[0]}x{size[1]}, decoded were {image.shape[1]}x{image.shape[0]}"
+            broken,
+            f"its header says {size[0]}x{size[1]}, decoded were {image.shape[1]}x{image.shape[0]}"
+            + (f" at 1/{factor}" if factor > 1 else ""),
         )
-    return image
+    return image, (size[1], size[0])
 
 
 def _reader_of(head: bytes, length: int) -> tuple[str, _Reader]:

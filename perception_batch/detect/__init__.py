@@ -7,21 +7,40 @@ from __future__ import annotations
 
 from perception_batch.config import DetectConfig
 from perception_batch.detect.agreement import Agreement, compare_boxes
+from perception_batch.detect.batch_size import (
+    batch_size_key,
+    known_batch_size,
+    measure_batch_size,
+    remember_batch_size,
+    smallest_near_best,
+)
 from perception_batch.detect.choose import available_forms, open_model
+from perception_batch.detect.crops import Crop, horizon_points, lay_out_crops
 from perception_batch.detect.detector import Detector, DetectorInfo
-from perception_batch.detect.preprocess import prepare, tile_pixels
+from perception_batch.detect.merge import merge_views
+from perception_batch.detect.preprocess import prepare, reduction, tile_pixels
 from perception_batch.detect.weights import find_weights
 
 __all__ = [
     "BACKENDS",
     "Agreement",
+    "Crop",
     "Detector",
     "DetectorInfo",
     "available_forms",
+    "batch_size_key",
     "compare_boxes",
     "find_weights",
+    "horizon_points",
+    "known_batch_size",
+    "lay_out_crops",
+    "measure_batch_size",
+    "merge_views",
     "open_detector",
     "prepare",
+    "reduction",
+    "remember_batch_size",
+    "smallest_near_best",
     "tile_pixels",
 ]
 
@@ -30,10 +49,11 @@ BACKENDS = ("torch", "openvino", "onnx", "tensorrt")
 
 
 def open_detector(settings: DetectConfig) -> Detector:
-    """Find the model, check it, load it on the device, ready to `detect`.
+    """Find the model, check it, load it on the device (of several the first), ready to `detect`.
 
     Raises:
         ConfigError: settings that contradict each other, the model or the machine.
         ModelError: weights missing, other than pinned, or no detector; no such device; a package missing.
     """
-    return open_model(settings, find_weights(settings.model))
+    first = settings.model_copy(update={"device": settings.device.partition(",")[0]})
+    return open_model(first, find_weights(settings.model))

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from perception_batch.config import DetectConfig
 from perception_batch.detect.cuda import choose_cuda
@@ -20,7 +21,7 @@ from perception_batch.detect.facts import (
     open_exported,
 )
 from perception_batch.detect.weights import pinned_sha256, sha256_of
-from perception_batch.errors import ModelError, WriteError, printable
+from perception_batch.errors import ConfigError, ModelError, WriteError, printable
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ RUNTIMES: Mapping[BackendName, str] = {
 EXTRAS: Mapping[BackendName, str] = {"openvino": "cpu", "onnx": "onnx", "tensorrt": "tensorrt"}
 """By backend, the extra of this package that installs it."""
 # Fastest first, as measured on a CPU with YOLO11n at 384x640; PyTorch comes after them.
+RunPrecision = Literal["fp32", "bf16", "fp16", "int8"]
 _ON_CPU: tuple[BackendName, ...] = ("openvino", "onnx")
 
 
@@ -58,7 +60,7 @@ def open_model(settings: DetectConfig, path: Path) -> Detector:
     return _open_exported(settings, _exported_form(settings, path, sha256, settings.backend))
 
 
-def available_forms(settings: DetectConfig, path: Path) -> tuple[tuple[str, Precision], ...]:
+def available_forms(settings: DetectConfig, path: Path) -> tuple[tuple[str, RunPrecision], ...]:
     """The (`detect.backend`, `detect.precision`) that a model can be opened with here, without exporting anything.
 
     Raises:
@@ -66,9 +68,12 @@ def available_forms(settings: DetectConfig, path: Path) -> tuple[tuple[str, Prec
     """
     if is_exported(path):
         facts = open_exported(path).facts
-        return ((facts.backend, facts.precision),) if _installed(RUNTIMES[facts.backend]) else ()
+        if not _installed(RUNTIMES[facts.backend]):
+            return ()
+        both = (facts.backend, facts.precision) == ("openvino", "fp32") and _openvino_has_bf16()
+        return ((facts.backend, facts.precision), *((("openvino", "bf16"),) if both else ()))
     on_cuda = choose_cuda(settings.device) is not None
-    forms: list[tuple[str, Precision]] = []
+    forms: list[tuple[str, RunPrecision]] = []
     if _installed("torch") and _installed("torchvision") and _installed("ultralytics"):
         forms += [("torch", "fp32"), ("torch", "fp16")] if on_cuda else [("torch", "fp32")]
     sha256 = sha256_of(path)
@@ -83,6 +88,8 @@ def available_forms(settings: DetectConfig, path: Path) -> tuple[tuple[str, Prec
         for precision in precisions:
             if find_cached(path, sha256, backend, precision, settings.image_size) is not None:
                 forms.append((backend, precision))
+                if (backend, precision) == ("openvino", "fp32") and _openvino_has_bf16():
+                    forms.append((backend, "bf16"))
     return tuple(forms)
 
 
@@ -101,7 +108,9 @@ def _open_fastest(settings: DetectConfig, path: Path, sha256: str) -> Detector:
         logger.warning("there is a CUDA device, and no installed library that uses it: going on on the CPU")
     failed: BackendError | WriteError | None = None
     for backend in _ON_CPU if settings.precision != "fp16" else ():
-        if not _installed(RUNTIMES[backend]) or (settings.precision == "int8" and backend != "openvino"):
+        if not _installed(RUNTIMES[backend]) or (
+            settings.precision in ("int8", "bf16") and backend != "openvino"
+        ):
             continue
         try:
             return _open_exported(settings, _exported_form(settings, path, sha256, backend))
@@ -145,6 +154,13 @@ def _cached(settings: DetectConfig, path: Path, sha256: str, backend: BackendNam
 
 
 def _precision(settings: DetectConfig, backend: BackendName) -> Precision:
+    if settings.precision == "bf16":
+        if backend != "openvino":
+            raise ConfigError(
+                f"detect.precision bf16 is a matter of the backend openvino, and {backend} was chosen: allowed there "
+                "are auto, fp32, fp16"
+            )
+        return "fp32"
     if settings.precision != "auto":
         return settings.precision
     return (
@@ -229,6 +245,12 @@ def _onnx_has_cuda(device: str = "auto") -> bool:
     from perception_batch.detect.onnx_backend import choose_onnx_device
 
     return choose_onnx_device(device) is not None
+
+
+def _openvino_has_bf16() -> bool:
+    from perception_batch.detect.openvino_backend import has_bf16
+
+    return has_bf16()
 
 
 def _installed(package: str) -> bool:

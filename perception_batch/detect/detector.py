@@ -26,7 +26,7 @@ class DetectorInfo:
     """Name in `BACKENDS`."""
     device: str
     """``cpu`` or ``cuda:N``."""
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Literal["fp32", "bf16", "fp16", "int8"]
     """Of the network; boxes are decoded and suppressed in fp32 always."""
     labels: Mapping[int, str]
     """The model's own class names by class number."""
@@ -90,6 +90,13 @@ class Detector(Protocol):
 
         Raises:
             ModelError: the network gave something else than boxes, or its device has no memory left.
+        """
+
+    def use_batch_size(self, batch_size: int) -> None:
+        """Take at most so many images at a time from now on (`info.batch_size`); copies made before do not.
+
+        Raises:
+            ValueError: fewer than 1, or more than the model was built for.
         """
 
     def copy(self) -> Detector:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,6 +41,9 @@ class Network(Protocol):
         Raises:
             RuntimeError: the library failed.
         """
+
+    def use_part(self, part: int) -> None:
+        """Images in one call from now on, where the library works on several."""
 
     def copy(self) -> Network:
         """Another one for another thread; the weights may be shared."""
@@ -122,6 +126,16 @@ class ExportedDetector:
             )
         return found
 
+    def use_batch_size(self, batch_size: int) -> None:
+        """Take at most so many images at a time from now on; see `Detector`."""
+        if batch_size < 1 or 0 < self._facts.batch < batch_size:
+            most = f" to {self._facts.batch}" if self._facts.batch else " on"
+            raise ValueError(f"batches of 1{most} images are possible, got {batch_size}")
+        if self._network is None:
+            raise ValueError("the detector is closed")
+        self._info = replace(self._info, batch_size=batch_size)
+        self._network.use_part(batch_size)
+
     def copy(self) -> ExportedDetector:
         """The same network once more, for another thread; see `Detector`."""
         if self._network is None:
@@ -148,7 +162,8 @@ def check_wanted(model: ExportedModel, settings: DetectConfig) -> None:
             f"{name} is a model for {facts.backend}, and detect.backend asks for {settings.backend}: leave "
             "detect.backend at auto, or name weights in .pt form"
         )
-    if settings.precision not in ("auto", facts.precision):
+    runs_in_bf16 = settings.precision == "bf16" and (facts.backend, facts.precision) == ("openvino", "fp32")
+    if settings.precision not in ("auto", facts.precision) and not runs_in_bf16:
         raise ConfigError(
             f"{name} was exported in {facts.precision}, and detect.precision asks for {settings.precision}: leave "
             "detect.precision at auto, or name another model"

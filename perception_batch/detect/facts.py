@@ -17,6 +17,7 @@ from perception_batch.errors import ModelError, printable
 
 BackendName = Literal["openvino", "onnx", "tensorrt"]
 Precision = Literal["fp32", "fp16", "int8"]
+"""Of a file. ``bf16`` is a way to run one in fp32, and has no file of its own."""
 Family = Literal["letterbox", "stretch"]
 
 SCHEMA = 1

@@ -111,6 +111,10 @@ class OnnxNetwork:
                 raise RuntimeError(reason(error)) from error
             yield output[: self._part - missing]
 
+    def use_part(self, part: int) -> None:
+        """Images in one call from now on, on CUDA; see `outputs`."""
+        self._part = part if self._device != "cpu" else 1
+
     def copy(self) -> OnnxNetwork:
         """Another one for another thread. With one thread each they share a session, and run in their callers'."""
         shared = self._session if self._threads == 1 else None

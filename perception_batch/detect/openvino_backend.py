@@ -21,11 +21,13 @@ from perception_batch.config import DetectConfig
 from perception_batch.detect.cores import share_cores
 from perception_batch.detect.detector import DetectorInfo
 from perception_batch.detect.exported import BackendError, ExportedDetector, check_wanted, reason
-from perception_batch.detect.facts import ExportedModel, Precision
+from perception_batch.detect.facts import ExportedModel
 from perception_batch.errors import ConfigError, printable
 
 # Images in one call of `detect`. Requests hold one image each, so this only bounds how far they run ahead.
 AUTO_BATCH = 8
+RunPrecision = Literal["fp32", "bf16", "fp16", "int8"]
+_HINTS: dict[RunPrecision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 
 
 def open_openvino(settings: DetectConfig, model: ExportedModel) -> ExportedDetector:
@@ -42,7 +44,12 @@ def open_openvino(settings: DetectConfig, model: ExportedModel) -> ExportedDetec
         )
     streams, threads = share_cores(settings)
     batch = AUTO_BATCH if settings.batch_size == "auto" else settings.batch_size
-    network = OpenVinoNetwork(model.file, model.facts.precision, streams, threads)
+    precision: RunPrecision = "bf16" if settings.precision == "bf16" else model.facts.precision
+    if precision == "bf16" and not has_bf16():
+        raise ConfigError(
+            "detect.precision bf16 needs a processor with AMX, and this one has none: allowed are auto, fp32, int8"
+        )
+    network = OpenVinoNetwork(model.file, precision, streams, threads)
     # Callers beyond those whose batches fill the streams twice would only hold memory.
     copies = min(streams, max(2, -(-2 * streams // batch)))
     info = DetectorInfo(
@@ -50,7 +57,7 @@ def open_openvino(settings: DetectConfig, model: ExportedModel) -> ExportedDetec
         sha256=model.facts.sha256,
         backend="openvino",
         device="cpu",
-        precision=model.facts.precision,
+        precision=precision,
         labels=model.facts.labels,
         stride=model.facts.stride,
         family=model.facts.family,
@@ -68,7 +75,7 @@ class OpenVinoNetwork:
     def __init__(
         self,
         path: Path,
-        precision: Precision,
+        precision: RunPrecision,
         streams: int,
         threads: int,
         compiled: dict[tuple[int, int], Any] | None = None,
@@ -99,7 +106,7 @@ class OpenVinoNetwork:
                 "CPU",
                 {
                     "PERFORMANCE_HINT": "THROUGHPUT",
-                    "INFERENCE_PRECISION_HINT": "f16" if self._precision == "fp16" else "f32",
+                    "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
                     "NUM_STREAMS": self._streams,
                     "INFERENCE_NUM_THREADS": self._streams * self._threads,
                     "ENABLE_CPU_PINNING": False,
@@ -138,6 +145,9 @@ class OpenVinoNetwork:
             for request in running:  # left behind by an error: they still read `images`
                 request.wait()
 
+    def use_part(self, part: int) -> None:
+        """Nothing: requests hold one image each."""
+
     def copy(self) -> OpenVinoNetwork:
         """Another one for another thread."""
         return OpenVinoNetwork(self._path, self._precision, self._streams, self._threads, self._compiled)
@@ -160,6 +170,16 @@ class OpenVinoNetwork:
             raise BackendError(
                 f"{printable(self._path)} cannot be read by OpenVINO: {reason(error)}"
             ) from None
+
+
+def has_bf16() -> bool:
+    """Whether the processor computes in bfloat16 faster than in float: Intel's AMX."""
+    try:
+        with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as file:
+            flags = next((line.split() for line in file if line.startswith("flags")), [])
+    except OSError:
+        return False
+    return "amx_bf16" in flags
 
 
 def import_openvino(part: Literal["", "convert"] = "") -> Any:

@@ -141,6 +141,10 @@ class TensorRtNetwork:
                 part = np.concatenate([part, np.repeat(part[-1:], self._part - count, 0)])
             yield self._run(np.ascontiguousarray(part))[:count]
 
+    def use_part(self, part: int) -> None:
+        """Images in one call from now on."""
+        self._part = part
+
     def copy(self) -> TensorRtNetwork:
         """Another one for another thread."""
         return TensorRtNetwork(self._path, self._device, self._part)

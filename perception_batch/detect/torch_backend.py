@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,8 @@ AUTO_BATCH_CUDA = 32
 # A CPU works a batch in parts of this many images: more fall out of the caches and need more memory, and parts
 # of one shape give the same bits whatever the batch size.
 CPU_PART = 4
+# Input shapes (cameras, and crops of `detect.tiles`) whose buffers are kept.
+_MOST_SHAPES = 8
 
 
 class TorchDetector:
@@ -53,8 +56,10 @@ class TorchDetector:
         self._settings = settings
         self._device = torch.device(info.device)
         self._dtype = torch.float16 if info.precision == "fp16" else torch.float32
-        self._chunk = info.batch_size if self._device.type != "cpu" else min(info.batch_size, CPU_PART)
-        self._staging: torch.Tensor | None = None
+        self._chunk = self._part_of(info.batch_size)
+        self._staging: dict[tuple[int, ...], torch.Tensor] = {}
+        self._until_close = contextlib.ExitStack()
+        self._is_exact = False
 
     @classmethod
     def open(cls, settings: DetectConfig, path: Path) -> TorchDetector:
@@ -134,6 +139,18 @@ class TorchDetector:
                 rows.extend(found)
         return [to_detections(row, view) for row, view in zip(rows, views, strict=True)]
 
+    def use_batch_size(self, batch_size: int) -> None:
+        """Take at most so many images at a time from now on; see `Detector`."""
+        if batch_size < 1:
+            raise ValueError(f"a batch holds at least 1 image, got {batch_size}")
+        self._info = replace(self._info, batch_size=batch_size)
+        self._chunk = self._part_of(batch_size)
+        self._staging.clear()
+
+    def _part_of(self, batch_size: int) -> int:
+        """Images that go through the network at a time."""
+        return batch_size if self._device.type != "cpu" else min(batch_size, CPU_PART)
+
     def copy(self) -> TorchDetector:
         """The same network once more, for another thread; see `Detector`."""
         if self._network is None:
@@ -142,7 +159,9 @@ class TorchDetector:
 
     def close(self) -> None:
         """Free the device; the detector cannot be used after."""
-        self._network = self._staging = None
+        self._network = None
+        self._staging.clear()
+        self._until_close.close()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -178,15 +197,17 @@ class TorchDetector:
         if self._network is None:
             raise ValueError("the detector is closed")
         shape = (self._chunk, *images.shape[1:])
-        if self._staging is None or self._staging.shape != shape:
-            # Pinned, so that the copy to the device runs beside the host. One buffer is enough: `select` waits
-            # for the device before the next batch is written into it.
-            self._staging = torch.full(
-                shape, BAR_VALUE, dtype=torch.uint8, pin_memory=self._device.type == "cuda"
-            )
-        self._staging.numpy()[: len(images)] = images
+        staging = self._staging.get(shape)
+        if staging is None:
+            # Pinned, so that the copy to the device runs beside the host. One buffer a shape is enough: `select`
+            # waits for the device before the next batch is written into it.
+            staging = torch.full(shape, BAR_VALUE, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
+            if len(self._staging) >= _MOST_SHAPES:
+                self._staging.clear()
+            self._staging[shape] = staging
+        staging.numpy()[: len(images)] = images
         # NHWC bytes seen as NCHW are channels-last already: no copy turns them round.
-        batch = self._staging.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
+        batch = staging.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
         output: Any = self._network(batch.to(self._dtype).div_(255))
         if isinstance(output, (tuple, list)):
             output = output[0]
@@ -194,7 +215,10 @@ class TorchDetector:
 
     @contextlib.contextmanager
     def _exact(self) -> Iterator[None]:
-        """Settings of the process that decide over the last bits, for the time of one batch."""
+        """Settings of the process that decide over the last bits: of a CPU for the time of one batch.
+
+        Those of CUDA stay until `close`: a batch on another device, in another thread, needs them at the same time.
+        """
         if self._device.type == "cpu":
             before = torch.get_num_threads()
             if before == self._info.threads:
@@ -206,23 +230,22 @@ class TorchDetector:
             finally:
                 torch.set_num_threads(before)
             return
-        matmul = torch.backends.cuda.matmul
-        tf32 = matmul.allow_tf32
-        matmul.allow_tf32 = False
-        try:
-            with (
-                torch.cuda.device(self._device),
-                torch.backends.cudnn.flags(
-                    enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-                ),
-            ):
-                yield
-        finally:
-            matmul.allow_tf32 = tf32
+        with torch.cuda.device(self._device):
+            if not self._is_exact:
+                matmul = torch.backends.cuda.matmul
+                self._until_close.callback(setattr, matmul, "allow_tf32", matmul.allow_tf32)
+                matmul.allow_tf32 = False
+                self._until_close.enter_context(
+                    torch.backends.cudnn.flags(
+                        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+                    )
+                )
+                self._is_exact = True
+            yield
 
     def _halve(self, input_hw: tuple[int, int]) -> None:
         """After an out-of-memory error: half the images at a time from now on."""
-        self._staging = None
+        self._staging.clear()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         if self._chunk == 1:
@@ -255,16 +278,16 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def choose_precision(
-    wanted: Literal["auto", "fp32", "fp16", "int8"], device: torch.device
+    wanted: Literal["auto", "fp32", "bf16", "fp16", "int8"], device: torch.device
 ) -> Literal["fp32", "fp16"]:
     """``auto`` is fp16 on CUDA, fp32 elsewhere.
 
     Raises:
         ConfigError: fp16 was asked for on a CPU, or int8.
     """
-    if wanted == "int8":
+    if wanted in ("int8", "bf16"):
         raise ConfigError(
-            "detect.precision int8 is a matter of exported models, not of the torch backend: allowed there are auto, "
+            f"detect.precision {wanted} is a matter of exported models, not of the torch backend: allowed there are auto, "
             "fp32, fp16"
         )
     if device.type == "cuda":

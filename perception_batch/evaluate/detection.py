@@ -29,7 +29,7 @@ def score_detection(steps: Sequence[PairedStep], classes: Classes) -> DetectionF
     present = sorted({int(c) for p in pictures for c in p.truth.classes[p.counts]})
     if not present:
         return Skipped("no truth box counts: all are too small, too hidden or of no known class")
-    evaluation = _coco(pictures, present)
+    evaluation = coco_evaluation(pictures, present)
     # (IoU threshold, recall, class, area, most boxes): -1 where the class has no truth.
     precision = evaluation.eval["precision"][:, :, :, 0, 0]
     recall = evaluation.eval["recall"][:, :, 0, 0]
@@ -57,7 +57,8 @@ def score_detection(steps: Sequence[PairedStep], classes: Classes) -> DetectionF
     )
 
 
-def _coco(pictures: Sequence[PairedPicture], present: Sequence[int]) -> Any:
+def coco_evaluation(pictures: Sequence[PairedPicture], present: Sequence[int]) -> Any:
+    """Pycocotools' ``COCOeval`` of some pictures for some classes, accumulated."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 

@@ -11,13 +11,23 @@ from collections.abc import Mapping
 
 from perception_batch.calibration import Rig
 from perception_batch.config import CameraConfig, FuseConfig
-from perception_batch.fusion.found_masks import MaskFinder
+from perception_batch.fusion.found_masks import FoundMask, MaskFinder
 from perception_batch.fusion.fuser import Fuser
 from perception_batch.fusion.geometric import GeometricFuser
 from perception_batch.fusion.ground import Ground
+from perception_batch.fusion.lidar_cue import measure as measure_lidar
 from perception_batch.ontology import ROAD_USERS, Ontology
 
-__all__ = ["FUSERS", "Fuser", "GeometricFuser", "Ground", "MaskFinder", "open_fuser"]
+__all__ = [
+    "FUSERS",
+    "FoundMask",
+    "Fuser",
+    "GeometricFuser",
+    "Ground",
+    "MaskFinder",
+    "measure_lidar",
+    "open_fuser",
+]
 
 FUSERS: dict[str, type[GeometricFuser]] = {"geometric": GeometricFuser}
 

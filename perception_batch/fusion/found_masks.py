@@ -30,6 +30,24 @@ _BORDER = 0.02  # of the image's longer side
 _MARGIN = 0.01  # by which the mask is larger than the boxes, of the image's longer side
 
 
+@dataclass(frozen=True, slots=True)
+class FoundMask:
+    """A part of a camera's image that stayed as it was while the vehicle drove on, and what speaks for it."""
+
+    polygon: Polygon
+    """For ``cameras.<name>.mask``, px."""
+    image_share: float
+    """Of the image's area, 0..1."""
+    seen_share: float
+    """Of the images looked at since it was first seen, in how many a box was there, 0..1."""
+    images: int
+    """In how many that is."""
+    driven_m: float
+    """Way driven from the first of these to the last, m."""
+    unsteady: float
+    """Mean deviation of the boxes' edges, of the image's longer side; a followed car's is above 0.008."""
+
+
 @dataclass(slots=True)
 class _Place:
     """One place of the image where boxes were seen again and again."""
@@ -114,16 +132,20 @@ class MaskFinder:
 
     def masks(self) -> dict[str, tuple[Polygon, ...]]:
         """By camera, in alphabetical order, for those that have any: rectangles for ``cameras.<name>.mask``, px."""
-        out: dict[str, tuple[Polygon, ...]] = {}
+        return {camera: tuple(mask.polygon for mask in masks) for camera, masks in self.found().items()}
+
+    def found(self) -> dict[str, tuple[FoundMask, ...]]:
+        """The same with what speaks for each."""
+        out: dict[str, tuple[FoundMask, ...]] = {}
         for camera in sorted(self._watches):
             watch = self._watches[camera]
-            polygons = [
-                _rectangle(place.box, watch.image_hw)
+            masks = [
+                _described(place, watch)
                 for place in sorted(watch.places, key=lambda p: p.box.tolist())
                 if self._is_own(place, watch)
             ]
-            if polygons:
-                out[camera] = tuple(polygons)
+            if masks:
+                out[camera] = tuple(masks)
         return out
 
     def _is_own(self, place: _Place, watch: _Watch) -> bool:
@@ -150,3 +172,17 @@ def _rectangle(box: FloatArray, image_hw: tuple[int, int]) -> Polygon:
     x0, y0 = round(max(0.0, left - margin), 1), round(max(0.0, top - margin), 1)
     x1, y1 = round(min(float(width), right + margin), 1), round(min(float(height), bottom + margin), 1)
     return ((x0, y0), (x1, y0), (x1, y1), (x0, y1))
+
+
+def _described(place: _Place, watch: _Watch) -> FoundMask:
+    polygon = _rectangle(place.box, watch.image_hw)
+    (x0, y0), (x1, y1) = polygon[0], polygon[2]
+    height, width = watch.image_hw
+    return FoundMask(
+        polygon,
+        (x1 - x0) * (y1 - y0) / (width * height),
+        place.count / (watch.looks - place.first_look + 1),
+        place.count,
+        place.last_m - place.first_m,
+        place.deviation / max(height, width),
+    )

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from perception_batch.fusion.ground import Ground
 from perception_batch.geometry import SE3
-from perception_batch.types import Detections, Fusion, Prediction
+from perception_batch.types import Detections, Fusion, LidarRanges, Prediction
 
 
 class Fuser(Protocol):
@@ -36,6 +36,7 @@ class Fuser(Protocol):
         *,
         stamp_ns: int | None = None,
         frame_stamps_ns: Mapping[str, int] | None = None,
+        lidar: Mapping[str, LidarRanges] | None = None,
     ) -> Fusion:
         """Objects of one timestep.
 
@@ -49,5 +50,6 @@ class Fuser(Protocol):
                 frame's stamp to the timestep's, tell headings, and help to tell which boxes are one thing.
             stamp_ns: of the timestep; None: a usual step (0.1 s) after the last.
             frame_stamps_ns: of each camera's frame; those that are not listed are taken at `stamp_ns`.
+            lidar: by camera: what a lidar says of its detections (`measure_lidar`); None: there is none.
         """
         ...

@@ -16,6 +16,7 @@ from perception_batch.fusion.associate import Candidates, associate
 from perception_batch.fusion.cues import Cues, Sizes, read_cues
 from perception_batch.fusion.ground import Ground, GroundEstimator, cameras_under, find_ground
 from perception_batch.fusion.lens import BoxImage, BoxRays, RayTables, box_rays, low_edge
+from perception_batch.fusion.lidar_cue import Told, with_lidar
 from perception_batch.fusion.objects import Box, Group, ObjectMaker, decide
 from perception_batch.fusion.overlap import overlapping
 from perception_batch.fusion.position import Views, locate, sketch
@@ -25,7 +26,15 @@ from perception_batch.fusion.suppress import LabelRule, duplicates, inside_any, 
 from perception_batch.fusion.surface import GroundUnder, SurfaceEstimator, flat_under
 from perception_batch.geometry import SE3
 from perception_batch.ontology import ObjectClass, Ontology
-from perception_batch.types import Detections, FusedObject, Fusion, Observation, Prediction, SuppressedReason
+from perception_batch.types import (
+    Detections,
+    FusedObject,
+    Fusion,
+    LidarRanges,
+    Observation,
+    Prediction,
+    SuppressedReason,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +115,7 @@ class GeometricFuser:
         *,
         stamp_ns: int | None = None,
         frame_stamps_ns: Mapping[str, int] | None = None,
+        lidar: Mapping[str, LidarRanges] | None = None,
     ) -> Fusion:
         """Objects of one timestep; see `Fuser.fuse`."""
         every, suppressed = self._kept(detections)
@@ -135,7 +145,7 @@ class GeometricFuser:
                 joined = joined.take(np.array(known, np.int64))
             late_s = np.array([offsets[k] for k in known])
             chosen = [boxes[i] for i in located]
-            objects, inside = self._located(chosen, joined, late_s, predictions, stamp_ns)
+            objects, inside = self._located(chosen, joined, late_s, predictions, stamp_ns, lidar or {})
             for observation in inside:
                 suppressed[observation.camera][observation.detection] = "ego_mask"
         placed = set(located)
@@ -253,6 +263,7 @@ class GeometricFuser:
         late_s: FloatArray,
         predictions: Sequence[Prediction],
         stamp_ns: int | None,
+        lidar: Mapping[str, LidarRanges],
     ) -> tuple[list[FusedObject], list[Observation]]:
         """Objects of boxes whose rays are known, and the observations of what lies inside the own vehicle."""
         camera = np.array([self._camera_number[box.observation.camera] for box in boxes], np.int64)
@@ -268,7 +279,12 @@ class GeometricFuser:
         cues = read_cues(of_row, sizes, self._settings)
         under = self._under(rays, camera, cues.take(own), self._sure(boxes, rays), stamp_ns)
 
-        ranges = find_ranges(of_row, sizes, cues, under.take(source), self._settings)
+        ranges = by_box = find_ranges(of_row, sizes, cues, under.take(source), self._settings)
+        told = Told.of(lidar, [box.observation for box in boxes]) if lidar else None
+        if told is not None:
+            unheaded = np.full(len(source), np.nan)
+            stands = told.take(source).to_contact(sizes, of_row.azimuth_rad, unheaded)
+            ranges = with_lidar(by_box, cues, stands)
         yaw_rad, track = np.full(len(boxes), np.nan), np.full(len(boxes), -1, np.int64)
         moved_m = None
         if predictions:
@@ -280,6 +296,10 @@ class GeometricFuser:
             )
             yaw_rad, track = followed.yaw_rad, followed.track
             moved_m = followed.velocity_mps * ahead_s[:, None]
+            if told is not None:
+                told = told.moved(followed.velocity_mps, rays.azimuth_rad)
+                stands = told.take(source).to_contact(sizes, of_row.azimuth_rad, yaw_rad[source])
+                ranges = with_lidar(by_box, cues, stands)
         views = locate(of_row, sizes, cues, ranges, limits[source], yaw_rad[source])
         if moved_m is not None:
             views.position_m[...] -= moved_m[source]

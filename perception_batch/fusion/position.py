@@ -29,7 +29,7 @@ _CUT_SIDE_FACTOR = 2.0  # as for heights: half-seen things are boxed about this 
 _CLOSE_M = 6.0  # a thing that cannot be farther away than this is well placed by a bearing
 # What touches the ground stands inside the outline: wheels behind the bumper by 0.8 to 0.9 m of a car's 4.6 m
 # (its overhangs), feet under the body.
-_INSET_LENGTH, _INSET_WIDTH = 0.17, 0.05
+INSET_LENGTH, INSET_WIDTH = 0.17, 0.05
 _INSET_SIGMA = 0.06  # of the length: overhangs differ, and roofs begin where they like
 _HEADING_SIGMA_RAD = 0.2  # a velocity's direction against the body's, turning included
 
@@ -164,7 +164,7 @@ def sketch(rays: BoxRays, sizes: Sizes, ranges: Ranges) -> Sketch:
     side_on = np.minimum(np.maximum((side_on - width) / np.maximum(length - width, 0.5), 0.0), 1.0)
     side_on = np.where(cut, 0.5, side_on)
     end_on = 1 - side_on
-    depth = (0.5 - _INSET_LENGTH) * length * end_on + (0.5 - _INSET_WIDTH) * width * side_on
+    depth = (0.5 - INSET_LENGTH) * length * end_on + (0.5 - INSET_WIDTH) * width * side_on
     # In between it is either, more or less turned.
     unsure = (0.1 + 0.5 * side_on * end_on) * np.maximum(length - width, 0.3 * length)
     far2 = near**2 * (ranges.boxes + ranges.size + ranges.pitch + ranges.ground) + unsure**2
@@ -203,8 +203,8 @@ def _behind_the_face(
     sa, ca = np.abs(np.sin(_PSI + off_axis)), np.abs(np.cos(_PSI + off_axis))
     stretch = 1 / np.maximum(np.cos(off_axis), 0.5)
     standing = sizes.on_ground
-    long_part = np.where(standing, 0.5 - _INSET_LENGTH, 0.5) * stretch * length
-    wide_part = np.where(standing, 0.5 - _INSET_WIDTH, 0.5) * stretch * width
+    long_part = np.where(standing, 0.5 - INSET_LENGTH, 0.5) * stretch * length
+    wide_part = np.where(standing, 0.5 - INSET_WIDTH, 0.5) * stretch * width
     deep = long_part * ca + wide_part * sa
     deep_var = (0.25 * length_var + (_INSET_SIGMA * length) ** 2) * ca**2 + 0.25 * width_var * sa**2
 

@@ -21,6 +21,8 @@ from perception_batch.read.images.frames import FrameMaker, parse_image
 from perception_batch.read.images.stamps import ClockStep, StampJudge
 from perception_batch.read.images.topics import DEPTH_ENCODINGS, CameraTopic, TopicInfo, find_cameras
 from perception_batch.read.images.video_packet import CODECS
+from perception_batch.read.key_frames import before_key_frames
+from perception_batch.read.lidar.drive_lidar import DriveLidar
 from perception_batch.read.motion.drive_motion import DriveMotion
 from perception_batch.read.motion.report import EgoReport
 from perception_batch.read.rigs.rig import CameraFacts, build_rig
@@ -33,9 +35,6 @@ from perception_batch.types import EncodedFrame, LogItem, Loss, VideoPayload
 
 SEEK_MARGIN_NS = 5_000_000_000
 """Log time read before and after a requested range, besides the measured skew: recorders deliver late."""
-
-KEY_SEARCH_NS = 5_000_000_000
-"""How far back a key frame is looked for at first; each further look goes twice as far."""
 
 LATE_SAMPLE = 10
 """Images looked at of a camera that is silent in the head."""
@@ -52,6 +51,7 @@ class DriveLog:
         *,
         cameras_needed: bool = True,
         trigger_topic: str | None = None,
+        lidar: str | None = None,
     ) -> None:
         self.paths = tuple(log_path(p) if isinstance(p, str) else p for p in paths)
         self._settings = settings
@@ -66,6 +66,7 @@ class DriveLog:
         self._side = SideMessages(self._files, settings)
         self._trigger = None if trigger_topic is None else TriggerReader(trigger_topic, settings.clock)
         try:
+            self._lidar = DriveLidar(lidar, self.topics)
             self._motion = DriveMotion(self._side, self.topics, settings)
             self._cameras = self._find_cameras(cameras_needed)
         except BaseException:
@@ -88,7 +89,7 @@ class DriveLog:
     def losses(self) -> tuple[Loss, ...]:
         """What is known to be lost; grows while streaming where a file turns out to be damaged."""
         triggers = () if self._trigger is None else self._trigger.losses(self._judge.bad_triggers)
-        return (*self._files.losses, *self._side.losses, *triggers)
+        return (*self._files.losses, *self._side.losses, *triggers, *self._lidar.losses)
 
     @property
     def clock_steps(self) -> tuple[ClockStep, ...]:
@@ -109,6 +110,11 @@ class DriveLog:
     def ego_report(self) -> EgoReport:
         """Where the ego motion comes from and how good it is: of what `stream` gave, else of the head after `rig`."""
         return self._motion.report(self._base_frame, self._heads.values(), self.stop_ns)
+
+    @property
+    def lidar_topic(self) -> str | None:
+        """The topic whose point clouds `stream` gives as sweeps if asked; None without one. Settled by `rig`."""
+        return self._lidar.topic
 
     @property
     def stamp_sources(self) -> tuple[str, ...]:
@@ -234,7 +240,10 @@ class DriveLog:
         file = None if rig_file is None else read_rig_file(rig_file)
         rig = build_rig(facts, self._side.tree, file, base_frame)
         self._base_frame = rig.base_frame
-        return rig
+        self._motion.follow(rig, {fact.name: fact.frame_id for fact in facts})
+        if self._lidar.topic is not None and not head.complete:
+            self._side.fetch_static(head.stop_ns)
+        return self._lidar.placed(rig, self._side.tree, self._first_of)
 
     # ------------------------------------------------------------------ all messages
 
@@ -245,8 +254,9 @@ class DriveLog:
         stop_ns: int | None = None,
         *,
         warm_up: bool = False,
+        sweeps: bool = False,
     ) -> Iterator[LogItem]:
-        """Frames with start_ns <= stamp_ns < stop_ns, ego poses and triggers read on the way, in log-time order.
+        """Frames with start_ns <= stamp_ns < stop_ns, ego poses and triggers (lidar sweeps if asked) read on the way, in log-time order.
 
         The first call replays the head and reads on, so each byte is read once. A range that begins after
         the head is sought by log time; then `EncodedFrame.sequence` counts from the first frame read.
@@ -258,6 +268,7 @@ class DriveLog:
             stop_ns: first stamp that is not given any more; None: to the end.
             warm_up: also give the packets of videos that are read but lie outside the range, from the key frame
                 before `start_ns` on, marked ``is_warm_up``: a decoder needs them for its pictures within.
+            sweeps: also give the point clouds of `lidar_topic`, where the log was opened with one.
         """
         names = tuple(sorted(selected))
         head = self.head(names)
@@ -267,12 +278,13 @@ class DriveLog:
         low = None if start_ns is None else start_ns + min(skews.values(), default=0) - SEEK_MARGIN_NS
         high = None if stop_ns is None else stop_ns + max(skews.values(), default=0) + SEEK_MARGIN_NS
         if warm_up and low is not None:
-            low = self._before_key_frames(head, low)
+            videos = [n for n, seen in head.cameras.items() if seen.encoding in CODECS]
+            low = before_key_frames(self._files, [self._cameras[name].topic for name in videos], low)
         judge = StampJudge({n: seen.skew_ns for n, seen in head.cameras.items() if seen.clock != "log"})
         if self._trigger is not None and self._trigger.clock != "log":
             judge.watch_trigger(self._trigger.topic, self._trigger.skew_ns)
         self._clock_steps, self._judge = judge.steps, judge
-        for item in judge.judge(self._items(head, low, high)):
+        for item in judge.judge(self._items(head, low, high, sweeps=sweeps)):
             if not isinstance(item, EncodedFrame):
                 yield item
                 continue
@@ -299,15 +311,19 @@ class DriveLog:
             for name, seen in head.cameras.items()
         }
 
-    def _items(self, head: Head, low_ns: int | None, high_ns: int | None) -> Iterator[LogItem]:
-        """Frames, poses and triggers recorded in the range, in log order."""
+    def _items(
+        self, head: Head, low_ns: int | None, high_ns: int | None, *, sweeps: bool
+    ) -> Iterator[LogItem]:
+        """Frames, poses and triggers (and sweeps) recorded in the range, in log order."""
         self._motion.begin(self._base_frame or "")
-        return self._motion.joined(self._logged(head, low_ns, high_ns))
+        return self._motion.joined(self._logged(head, low_ns, high_ns, sweeps=sweeps))
 
-    def _logged(self, head: Head, low_ns: int | None, high_ns: int | None) -> Iterator[LogItem]:
-        """Frames, poses and triggers of the log itself."""
+    def _logged(
+        self, head: Head, low_ns: int | None, high_ns: int | None, *, sweeps: bool
+    ) -> Iterator[LogItem]:
+        """Frames, poses, triggers and sweeps of the log itself."""
         makers, reader = self._makers(head), self._trigger
-        topics = self._motion.topics | makers.keys()
+        topics = self._motion.topics | makers.keys() | self._lidar.begin(head, wanted=sweeps)
         if reader is not None:
             topics |= {reader.topic}
             reader.bad = 0
@@ -318,26 +334,9 @@ class DriveLog:
             if topic in makers:
                 yield makers[topic].make(message)
                 continue
-            pose = self._motion.pose(message)
-            if pose is not None:
-                yield pose
-
-    def _before_key_frames(self, head: Head, low_ns: int) -> int:
-        """A log time before which every video has a key frame that is near `low_ns`; else the first of the log."""
-        wanted = {self._cameras[name].topic for name, seen in head.cameras.items() if seen.encoding in CODECS}
-        begin, span_ns = low_ns, KEY_SEARCH_NS
-        while wanted and begin > self.start_ns:
-            begin -= span_ns
-            keys: dict[str, int] = {}
-            for message in self._files.messages(wanted, begin, begin + span_ns):
-                payload = parse_image(message).payload
-                if isinstance(payload, VideoPayload) and payload.is_key:
-                    keys[message.channel.topic] = message.log_ns
-            for topic, log_ns in keys.items():
-                wanted.discard(topic)
-                low_ns = min(low_ns, log_ns)
-            span_ns *= 2
-        return min(low_ns, begin) if wanted else low_ns
+            if (sweep := self._lidar.sweep(message)) is not None:
+                yield sweep
+            yield from self._motion.items(message)
 
     def _play(
         self, topics: Collection[str], head: Head, low_ns: int | None, high_ns: int | None
@@ -363,7 +362,8 @@ class DriveLog:
         return round(self._setting(name).stamp_offset_ms * 1e6)
 
     def _tape_with(self, topics: frozenset[str]) -> Tape:
-        """The tape, a new one unless it holds all of `topics` and the trigger's."""
+        """The tape, a new one unless it holds all of `topics`, the trigger's and the lidar's."""
+        topics |= self._lidar.topics
         if self._trigger is not None:
             topics |= {self._trigger.topic}
         if self._tape is None or not topics <= self._tape.topics:
@@ -377,6 +377,12 @@ class DriveLog:
         if found is None:
             self._tape = None
         return "" if found is None else parse_image(found).frame_id
+
+    def _first_of(self, topic: str) -> Message | None:
+        """The first message of a topic."""
+        kept = () if self._tape is None else self._tape.kept
+        found = next((message for message in kept if message.channel.topic == topic), None)
+        return found or next(iter(self._files.messages({topic})), None)
 
     def _find_depth(self) -> None:
         """Switch off topics whose images turn out to be depth; what is named in the config stays."""
@@ -416,6 +422,7 @@ def open_log(
     *,
     cameras_needed: bool = True,
     trigger_topic: str | None = None,
+    lidar: str | None = None,
 ) -> DriveLog:
     """Open the log of one drive: a file, a bag folder, or several of them.
 
@@ -425,6 +432,7 @@ def open_log(
         cameras: the config's ``cameras``, by name.
         cameras_needed: False opens a log without images too, to see what it has.
         trigger_topic: a topic of any type whose messages `stream` gives as triggers, with their stamps.
+        lidar: a topic of point clouds that `stream` gives as sweeps, or ``auto``; None: no lidar.
 
     Raises:
         LogError: no such path, not a log, damaged, empty, or without cameras.
@@ -436,4 +444,5 @@ def open_log(
         cameras or {},
         cameras_needed=cameras_needed,
         trigger_topic=trigger_topic,
+        lidar=lidar,
     )

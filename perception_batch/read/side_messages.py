@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from perception_batch.calibration import Rig
 from perception_batch.config import ReadConfig
 from perception_batch.errors import printable
+from perception_batch.mounts import CameraMount
 from perception_batch.read.containers.drive_files import DriveFiles
 from perception_batch.read.containers.logfile import MAX_NS, Message
 from perception_batch.read.motion.ego import EgoTracker
 from perception_batch.read.motion.head import MotionHead, MotionMessage
 from perception_batch.read.motion.sources import MOTION_TYPES, Wanted
 from perception_batch.read.rigs.camera_info import info_topics_beside
+from perception_batch.read.rigs.moving_mounts import MountFollower
 from perception_batch.read.rigs.transforms import TransformTree, frame_name, is_sound
 from perception_batch.read.small_message import CAMERA_INFO_TYPES, TF_TYPES, SmallMessages
 from perception_batch.types import EgoPose, Loss
@@ -46,6 +49,11 @@ class SideMessages:
         self._motion = MotionHead()
         self._unparsed: Counter[str] = Counter()
         self._unsound: Counter[str] = Counter()
+
+    @property
+    def transform_topics(self) -> frozenset[str]:
+        """Topics of transforms."""
+        return frozenset(self._files.of_types(*TF_TYPES))
 
     @property
     def losses(self) -> tuple[Loss, ...]:
@@ -121,6 +129,21 @@ class SideMessages:
         tracker = self.ego_tracker(base_frame)
         tracker.follow(self._motion.messages)
         return tracker
+
+    def mount_follower(self, rig: Rig, frames: Mapping[str, str]) -> MountFollower:
+        """What follows the cameras of `rig` whose pose is the log's, from what is known now; frames by camera."""
+        own = {n: frames[n] for n, camera in rig.cameras.items() if camera.pose_from_log and n in frames}
+        return MountFollower(self.tree.copy(), rig.base_frame, own, self._static.copy())
+
+    def moved_mounts(self, follower: MountFollower, message: Message) -> Iterator[CameraMount]:
+        """Cameras that a message of transforms moves; one that cannot be parsed is counted elsewhere."""
+        channel = message.channel
+        if channel.msgtype in TF_TYPES and follower.wants(channel.topic):
+            try:
+                content = self._parser.read(channel, message.data)
+                yield from follower.take(content, message.log_ns, is_static=_is_static(channel.topic))
+            except _UNPARSED:
+                return
 
     def begin_motion(self) -> None:
         """Count the unparsed messages of motion anew: all of them are about to be streamed."""

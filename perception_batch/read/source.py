@@ -69,6 +69,11 @@ class FrameSource(Protocol):
         """What is known to be lost; grows while streaming."""
         ...
 
+    @property
+    def lidar_topic(self) -> str | None:
+        """The topic of the lidar that `stream` can give; None without one."""
+        ...
+
     def select(self, names: Sequence[str] | None) -> tuple[str, ...]:
         """The enabled cameras, or those named, sorted."""
         ...
@@ -88,10 +93,11 @@ class FrameSource(Protocol):
         stop_ns: int | None = None,
         *,
         warm_up: bool = False,
+        sweeps: bool = False,
     ) -> Iterator[LogItem]:
         """Frames with start_ns <= stamp < stop_ns and the poses and triggers around them, in log-time order.
 
-        With `warm_up`, also what a video's decoder needs before `start_ns`.
+        With `warm_up`, also what a video's decoder needs before `start_ns`; with `sweeps`, a lidar's point clouds.
         """
         ...
 

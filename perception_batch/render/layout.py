@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perception_batch.calibration import Rig
+from perception_batch.errors import ConfigError, printable
 
 USUAL_ASPECT = 16 / 9
 """Of a camera whose size is not known because no image of it was seen."""
@@ -63,7 +64,12 @@ class Layout:
 
 
 def make_layout(
-    aspects: Mapping[str, float], rig: Rig, *, width_px: int = 1920, bird_eye: bool = True
+    aspects: Mapping[str, float],
+    rig: Rig,
+    *,
+    width_px: int = 1920,
+    bird_eye: bool = True,
+    rows: Sequence[Sequence[str]] | None = None,
 ) -> Layout:
     """Arrange the tiles of all cameras, and the bird's-eye view where the rig is calibrated.
 
@@ -73,13 +79,18 @@ def make_layout(
         rig: bearings of the cameras put those that look ahead above those that look back.
         width_px: width of the picture; made even.
         bird_eye: whether a bird's-eye view is wanted.
+        rows: cameras from left to right, row by row, instead; those that it leaves out are not shown.
+
+    Raises:
+        ConfigError: `rows` names a camera that is not there, or one twice.
     """
     width = max(160, width_px - width_px % 2)
-    text_px = max(9, min(20, round(width / 112)))
+    # In proportion, so that what is legible at one width is at every other, shown on the same screen.
+    text_px = max(9, round(width / 112))
     header = Rect(0, 0, width, round(text_px * 2.3))
-    names = list(aspects)
-    columns = _columns(len(names))
-    rows = arrange(names, rig, columns)
+    names = list(aspects) if rows is None else _given(rows, aspects)
+    rows = arrange(names, rig, _columns(len(names))) if rows is None else rows
+    columns = max((len(row) for row in rows), default=1)
     # A hostile or odd image of one pixel's height must not decide the picture.
     aspect = min(max(float(np.median([aspects[n] for n in names] or [USUAL_ASPECT])), 0.5), 4.0)
     with_panel = bird_eye and bool(rig.cameras)
@@ -104,6 +115,19 @@ def make_layout(
     view = Rect(0, top, round(width * 2 / 3) - _GAP_PX, strip)
     table = Rect(view.width + _GAP_PX, top, width - view.width - _GAP_PX, strip)
     return _finish(width, header, rows, grid, below, text_px, view, table)
+
+
+def _given(rows: Sequence[Sequence[str]], aspects: Mapping[str, float]) -> list[str]:
+    """The cameras that a given arrangement names."""
+    names = [name for row in rows for name in row]
+    for i, name in enumerate(names):
+        if name not in aspects:
+            raise ConfigError(
+                f"render.layout: there is no camera {printable(name)}; there are {', '.join(map(printable, aspects))}"
+            )
+        if name in names[:i]:
+            raise ConfigError(f"render.layout: {printable(name)} is named twice")
+    return names
 
 
 def _columns(n: int) -> int:

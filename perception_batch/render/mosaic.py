@@ -52,6 +52,7 @@ class Mosaic:
         self._drive = drive
         self._first_stamp_ns = first_stamp_ns
         self._labels = labels
+        self._line_px = max(2, round(layout.text_px / 9))  # 2 at the usual width
         width, height = layout.size_wh
         self._background = np.full((height, width, 3), color.BACKGROUND, np.uint8)
         for rect in layout.slots.values():
@@ -172,7 +173,7 @@ class Mosaic:
             rect = Rect(x0 + origin[0], y0 + origin[1], max(x1 - x0, 2), max(y1 - y0, 2))
             tint = colors[object_of[i]] if object_of[i] >= 0 else color.NO_OBJECT
             corner = (rect.x + rect.width - 1, rect.y + rect.height - 1)
-            thick = 2 if min(rect.width, rect.height) >= 14 else 1
+            thick = self._line_px if min(rect.width, rect.height) >= 7 * self._line_px else 1
             if thick > 1:  # a dark rim lifts the box off bright ground, but would fill a small one
                 cv2.rectangle(part, (rect.x, rect.y), corner, color.INK, thick + 2)
             cv2.rectangle(part, (rect.x, rect.y), corner, tint, thick)

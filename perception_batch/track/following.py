@@ -17,14 +17,14 @@ from perception_batch.track import matching, motion
 from perception_batch.track.likeness import likeness, turns_px
 from perception_batch.track.lives import Boxes, Life
 from perception_batch.track.motion import PLACE, Beliefs, Lesson, Motion
+from perception_batch.track.rejoining import may_rejoin, rejoin
+from perception_batch.track.rows import IntArray, Rows
 from perception_batch.track.sighting import Sightings, polar, sightings, turned_within_half
 from perception_batch.track.smoothing import Moment
 from perception_batch.types import FloatArray, FusedObject
 
-IntArray = npt.NDArray[np.int64]
-
 _MOTIONS: Mapping[str, Motion] = {
-    "vehicle": Motion(5.0, 0.05, 3.0),
+    "vehicle": Motion(5.0, 0.2, 6.0),
     "person": Motion(1.0, 0.05, 0.3),
     "two_wheeler": Motion(3.0, 0.05, 1.5),
 }
@@ -41,8 +41,8 @@ _ADRIFT_NS = 1_000_000_000
 """How long a track's place may be guessed from its motion alone."""
 _OWN_M = 1.0
 """No object's centre is nearer to the base frame's origin."""
-_HEIGHT_WALK = 0.3
-"""m²/s, how fast the height of a thing's centre over the fixed frame's zero may change: slopes, at speed."""
+_WIDTH_MEMORY_S = 2.0
+"""How long a thing is taken to be as wide as it once showed itself: things turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,64 +72,6 @@ class Followed:
         return self.lives[row] if row >= 0 else self.in_images.get(number)
 
 
-@dataclass(slots=True)
-class _Rows:
-    """What is kept of N living tracks; `take` and `append` keep all of it in step."""
-
-    beliefs: Beliefs
-    lives: list[Life]
-    jerkiness: FloatArray
-    group: IntArray
-    lasting: FloatArray
-    bearing_rad: FloatArray
-    """In the base frame, when last seen."""
-    height_m: FloatArray
-    height_m2: FloatArray
-
-    @classmethod
-    def none(cls) -> _Rows:
-        empty = np.zeros(0)
-        return cls(
-            Beliefs.none(),
-            [],
-            np.zeros((0, 2)),
-            np.zeros(0, np.int64),
-            np.zeros((0, 2, 2)),
-            empty,
-            empty,
-            empty,
-        )
-
-    def take(self, rows: IntArray) -> _Rows:
-        """Those of `rows`, copied."""
-        return _Rows(
-            Beliefs(self.beliefs.mean[rows], self.beliefs.covariance[rows]),
-            [self.lives[i] for i in rows.tolist()],
-            self.jerkiness[rows],
-            self.group[rows],
-            self.lasting[rows],
-            self.bearing_rad[rows],
-            self.height_m[rows],
-            self.height_m2[rows],
-        )
-
-    def append(self, new: _Rows) -> _Rows:
-        """These and then the new ones."""
-        return _Rows(
-            Beliefs(
-                np.concatenate([self.beliefs.mean, new.beliefs.mean]),
-                np.concatenate([self.beliefs.covariance, new.beliefs.covariance]),
-            ),
-            self.lives + new.lives,
-            np.concatenate([self.jerkiness, new.jerkiness]),
-            np.concatenate([self.group, new.group]),
-            np.concatenate([self.lasting, new.lasting]),
-            np.concatenate([self.bearing_rad, new.bearing_rad]),
-            np.concatenate([self.height_m, new.height_m]),
-            np.concatenate([self.height_m2, new.height_m2]),
-        )
-
-
 class Follower:
     """All living tracks of one part of a drive: within it the fixed frame stays the same and nothing jumps."""
 
@@ -145,12 +87,14 @@ class Follower:
         self._settings = settings
         self._ontology = ontology
         self._turns_px = turns_px(cameras)
+        self._focal_px = {name: camera.intrinsics.fx_px for name, camera in cameras.items()}
         self._fixed = fixed_frame
         self._new_number = new_number
         self._lag_ns = round(settings.lag_s * 1e9)
         self._gap_ns = round(settings.max_gap_s * 1e9)
         self._stamp_ns: int | None = None
-        self._rows = _Rows.none()
+        self._rows = Rows.none()
+        self._lost = Rows.none()  # tracks that ended of late, where they would be by now
         self._numbers: dict[str, int] = {}
         self._known_words: dict[str, tuple[int, int]] = {}
 
@@ -162,21 +106,22 @@ class Follower:
         seconds = 0.0 if self._stamp_ns is None else max(0, stamp_ns - self._stamp_ns) * 1e-9
         self._stamp_ns = stamp_ns
         rows = self._rows = self._rows.take(survivors)
-        motion.predict(rows.beliefs, seconds, rows.jerkiness)
-        rows.height_m2 += _HEIGHT_WALK * seconds
+        rows.coast(seconds)
+        self._lost.coast(seconds)
         for life in rows.lives:
             life.chances += 1
 
         origin, heading = odom_SE3_base.translation_m[:2], _heading_rad(odom_SE3_base)
         placed = _placed(objects)
         seen = sightings([objects[i] for i in placed], odom_SE3_base)
-        row_of, far_off = self._match(stamp_ns, objects, placed, seen, boxes, origin, heading)
+        width_rad = self._widths_rad([objects[i] for i in placed], boxes)
+        row_of, far_off = self._match(stamp_ns, objects, placed, seen, width_rad, boxes, origin, heading)
         column_of = {i: k for k, i in enumerate(placed)}
         restarts = [
             i for i in far_off if i in column_of and stamp_ns - rows.lives[row_of[i]].placed_ns > _ADRIFT_NS
         ]
         taught = [i for i in placed if row_of[i] >= 0 and i not in restarts]
-        lesson = self._teach(taught, row_of, column_of, seen, far_off, origin)
+        lesson = self._teach(taught, row_of, column_of, seen, width_rad, far_off, origin, seconds)
         for i in taught:
             if i not in far_off:
                 rows.lives[row_of[i]].placed_ns = stamp_ns
@@ -188,7 +133,8 @@ class Follower:
             life.placed_ns = stamp_ns
         for number, i in enumerate(fresh):
             row_of[i] = len(rows.lives) + number
-        self._begin(lives, seen.take([column_of[i] for i in fresh]), origin)
+        begun = [column_of[i] for i in fresh]
+        self._begin(lives, seen.take(begun), width_rad[begun], origin)
         if left:
             survivors, lesson, row_of = self._without(left, survivors, lesson, row_of)
         return self._note(stamp_ns, objects, boxes, row_of, Moment(self._rows.beliefs, lesson, seconds, survivors),
@@ -209,35 +155,48 @@ class Follower:
         ]
         rows = self._rows.take(np.array(useful, np.int64))
         seconds = max(0, stamp_ns - (self._stamp_ns or stamp_ns)) * 1e-9
-        motion.predict(rows.beliefs, seconds, rows.jerkiness)
-        return rows.beliefs, tuple(rows.lives), rows.height_m, rows.height_m2 + _HEIGHT_WALK * seconds
+        rows.coast(seconds)
+        return rows.beliefs, tuple(rows.lives), rows.height_m, rows.height_m2
 
     # -- who is there -----------------------------------------------------------------------------------------
 
     def _survivors(self, stamp_ns: int) -> IntArray:
         """Rows of tracks that are neither ghosts nor unseen for too long."""
-        keep = []
+        keep, gone = [], []
         period_ns = 0 if self._stamp_ns is None else stamp_ns - self._stamp_ns
         for row, life in enumerate(self._rows.lives):
             known_ns = life.seen_ns[-1] - life.born_ns
             patience_ns = min(self._gap_ns, max(_PATIENCE_NS, 2 * period_ns) + round(_TRUST * known_ns))
-            if life.verdict == "ghost" or stamp_ns - life.seen_ns[-1] > patience_ns:
+            if life.verdict == "ghost" or life.later is not None or stamp_ns - life.seen_ns[-1] > patience_ns:
                 life.ended = True
                 life.judge(stamp_ns, self._lag_ns, self._settings)
+                gone.append(row)
             else:
                 keep.append(row)
+        if self._lag_ns and (gone or self._lost.lives):
+            lost = self._lost.append(self._rows.take(np.array(gone, np.int64)))
+            self._lost = lost.take(
+                np.array(
+                    [
+                        row
+                        for row, life in enumerate(lost.lives)
+                        if may_rejoin(life, stamp_ns - self._lag_ns, self._gap_ns)
+                    ],
+                    np.int64,
+                )
+            )
         return np.array(keep, np.int64)
 
     def _born(self, item: FusedObject, stamp_ns: int) -> Life:
         return Life(self._new_number(), group_of(self._ontology, item.label), stamp_ns, chances=1)
 
-    def _begin(self, lives: list[Life], seen: Sightings, origin_m: FloatArray) -> None:
+    def _begin(self, lives: list[Life], seen: Sightings, width_rad: FloatArray, origin_m: FloatArray) -> None:
         """Append rows for first sightings."""
         if not lives:
             return
         motions = [self._motion(life.group) for life in lives]
         self._rows = self._rows.append(
-            _Rows(
+            Rows(
                 motion.begin(seen, origin_m, np.array([m.speed_mps for m in motions])),
                 lives,
                 np.array([(m.jerkiness_at_rest, m.jerkiness) for m in motions]),
@@ -246,6 +205,7 @@ class Follower:
                 np.zeros(len(lives)),
                 seen.height_m,
                 seen.height_m2,
+                width_rad * np.exp(seen.polar[:, 0]),
             )
         )
 
@@ -277,6 +237,8 @@ class Follower:
         for item, row in zip(objects, row_of, strict=True):
             if row >= 0:
                 rows.lives[row].see(stamp_ns, item, boxes, self._lag_ns)
+        if self._lag_ns:
+            rejoin(stamp_ns, rows, self._lost, origin_m, self._lag_ns, self._gap_ns)
         for life in rows.lives:
             if life.verdict != "real":
                 life.judge(stamp_ns, self._lag_ns, self._settings)
@@ -314,6 +276,18 @@ class Follower:
             known = self._known_words[label] = self._number(group), self._number(label)
         return known
 
+    def _widths_rad(self, objects: Sequence[FusedObject], boxes: Mapping[str, Boxes]) -> FloatArray:
+        """(M,) how wide objects look, about, to the camera that shows most of them."""
+        focal_px = self._focal_px
+        widest = []
+        for item in objects:
+            width = 0.0
+            for o in item.observations:
+                left, _, right, _ = boxes[o.camera][o.detection].tolist()
+                width = max(width, (right - left) / focal_px.get(o.camera, math.inf))
+            widest.append(width)
+        return np.array(widest)
+
     # -- which sighting is which ------------------------------------------------------------------------------
 
     def _match(
@@ -322,6 +296,7 @@ class Follower:
         objects: Sequence[FusedObject],
         placed: list[int],
         seen: Sightings,
+        width_rad: FloatArray,
         boxes: Mapping[str, Boxes],
         origin_m: FloatArray,
         heading_rad: float,
@@ -336,7 +311,10 @@ class Follower:
             return row_of, set()
         beliefs = motion.in_polar(rows.beliefs, origin_m)
         distance2 = np.full((len(rows.lives), len(objects)), np.inf)
-        distance2[:, placed] = matching.distances2(beliefs, seen)
+        room = np.zeros(distance2.shape)
+        distance2[:, placed], room[:, placed] = matching.distances2(
+            beliefs, seen, _hidden_rad2(rows.width_m[:, None], beliefs.mean[:, None, 0], width_rad)
+        )
         farther = np.full(distance2.shape, np.nan)
         farther[:, placed] = matching.farther(beliefs, seen)
         turned = turned_within_half(beliefs.mean[:, 1] - heading_rad - rows.bearing_rad)
@@ -347,7 +325,7 @@ class Follower:
         cost[rows.group[:, None] != of_group[None, :]] = np.inf
         labels = np.array([label for _, label in of_objects], np.int64)
         own = np.array([self._words(life.label)[1] for life in rows.lives], np.int64)
-        cost += matching.relabelled(own, labels)
+        cost += matching.relabelled(own, labels) + room
         sure = np.array([item.score >= _SURE for item in objects])
         left = np.ones(len(rows.lives), bool)
         for turn in (sure, ~sure):
@@ -367,12 +345,20 @@ class Follower:
         row_of: list[int],
         column_of: Mapping[int, int],
         seen: Sightings,
+        width_rad: FloatArray,
         far_off: set[int],
         origin_m: FloatArray,
+        seconds: float,
     ) -> Lesson:
         """Update the tracks of placed objects; of those whose range cannot be right only the bearing counts."""
         rows, index = self._rows, np.array([row_of[i] for i in taught], np.int64)
-        what = seen.take([column_of[i] for i in taught])
+        columns = [column_of[i] for i in taught]
+        what, width_rad = seen.take(columns), width_rad[columns]
+        reach = polar(rows.beliefs.mean[index, PLACE], origin_m)[:, 0]
+        what.noise[:, 1, 1] += _hidden_rad2(rows.width_m[index], reach, width_rad)
+        width_m = width_rad * np.exp(reach)
+        left = math.exp(-seconds / _WIDTH_MEMORY_S)
+        rows.width_m[index] = width_m + left * np.maximum(rows.width_m[index] - width_m, 0.0)
         bearing = np.array([i in far_off for i in taught], bool)
         lesson = motion.update(rows.beliefs, index, what.bearing_only(bearing), origin_m)
         index, what = index[~bearing], what.take(~bearing)
@@ -381,6 +367,12 @@ class Follower:
         rows.height_m[index] += share * (what.height_m - rows.height_m[index])
         rows.height_m2[index] *= 1 - share
         return lesson
+
+
+def _hidden_rad2(width_m: FloatArray, log_range: FloatArray, width_rad: FloatArray) -> FloatArray:
+    """Variance of the bearing of what shows less than its width: most often one of its ends is hidden."""
+    hidden: FloatArray = np.maximum(width_m * np.exp(-log_range) - width_rad, 0.0)
+    return (0.5 * hidden) ** 2
 
 
 def group_of(ontology: Ontology, label: str) -> str:

@@ -154,7 +154,13 @@ class GroundTracker:
     def _finish(self) -> None:
         """Tracks that have ended and no longer wait are summed up and forgotten."""
         first_ns = self._waiting[0].result.stamp_ns if self._waiting else math.inf
-        over = [life for life in self._alive.values() if life.ended and life.seen_ns[-1] < first_ns]
+        over = [
+            life
+            for life in self._alive.values()
+            if life.ended
+            and life.seen_ns[-1] < first_ns
+            and (life.later is None or life.track_id < 0)  # else its id goes on in one that still waits
+        ]
         for life in over:
             del self._alive[life.number]
         named = sorted((life for life in over if life.track_id >= 0), key=lambda life: life.track_id)

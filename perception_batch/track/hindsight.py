@@ -86,6 +86,8 @@ def put_in_order(
             objects.append(item)
             continue
         if life.track_id < 0:
+            life.take_over()
+        if life.track_id < 0:
             life.track_id, next_id = next_id, next_id + 1
         at, distance, fast = (tracked[row], distances[row], paces[row] > _MOVING_MPS) if row >= 0 else _LOST
         objects.append(_tracked(item, life, kinds, at, headed=over_ground and fast))

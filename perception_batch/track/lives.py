@@ -52,6 +52,10 @@ class Life:
     """Of the last sighting given out."""
     boxes: dict[str, tuple[int, Boxes, int]] = field(default_factory=dict)
     """By camera: stamp, all boxes of the image, and the row of its own, when that camera last saw it."""
+    earlier: Life | None = None
+    """The track that goes on in this one, until this one is given out with its id."""
+    later: Life | None = None
+    """The track in which this one goes on."""
     track_id: int = -1
     """Its id in results; -1 until it is first given out."""
     first_ns: int = 0
@@ -102,6 +106,27 @@ class Life:
             lasting = self.seen_ns[-1] - self.born_ns >= round(settings.confirm_weak_s * 1e9)
             if sure or lasting:
                 self.verdict = "real"
+
+    def continue_from(self, old: Life) -> None:
+        """This is what `old` was, seen again; nothing of it may have been given out."""
+        self.earlier, old.later = old, self
+        self.verdict = "real"
+        self.score_total += old.score_total
+        self.sightings += old.sightings
+        for label, score in old.votes.items():
+            self.votes[label] = self.votes.get(label, 0.0) + score
+        self.label = min(self.votes, key=lambda label: (-self.votes[label], label))
+
+    def take_over(self) -> None:
+        """Before this is given out for the first time: take the id, and what was counted under it."""
+        old, self.earlier = self.earlier, None
+        if old is None or old.track_id < 0:
+            return
+        self.track_id, old.track_id = old.track_id, -1
+        self.first_ns, self.observed, self.filled = old.first_ns, old.observed, old.filled
+        self.score_sum, self.score_at_gap = old.score_sum, old.score_at_gap
+        self.cameras |= old.cameras
+        self.nearest_m = old.nearest_m
 
     def gap_at(self, stamp_ns: int) -> tuple[int, int] | None:
         """Stamps of the sightings before and after a time between them; None outside of the life."""

@@ -25,19 +25,26 @@ _ALONE = 8.0
 """What leaving both a track and a sighting alone costs more than the gate."""
 
 
-def distances2(beliefs: Beliefs, seen: Sightings) -> FloatArray:
-    """(N, M) squared Mahalanobis distances of sightings from tracks; `beliefs` are in polar, see `motion.in_polar`.
+def distances2(beliefs: Beliefs, seen: Sightings, hidden_rad2: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Squared Mahalanobis distances of sightings from tracks; `beliefs` are in polar, see `motion.in_polar`.
 
     What a thing's size and the ground get wrong does not widen them: its next sighting errs as the last one did.
+
+    Returns:
+        (N, M) distances, and (N, M) what a track that claims more room than the sighting's own pays for it: minus
+        twice the logarithm of the likelihood, as far as it depends on the track. Without it, who was lost longest would be the
+        best guess for everything.
     """
     cover = beliefs.covariance[:, None, PLACE, PLACE] + seen.noise[None]
+    cover[..., 1, 1] += hidden_rad2
     xx, xy, yy = cover[..., 0, 0], cover[..., 0, 1], cover[..., 1, 1]
     apart = seen.polar[None] - beliefs.mean[:, None, PLACE]
     dx, dy = apart[..., 0], turned_within_half(apart[..., 1])
-    distance2: FloatArray = (yy * dx * dx - 2 * xy * dx * dy + xx * dy * dy) / np.maximum(
-        xx * yy - xy * xy, 1e-300
-    )
-    return distance2
+    determinant = np.maximum(xx * yy - xy * xy, 1e-300)
+    distance2: FloatArray = (yy * dx * dx - 2 * xy * dx * dy + xx * dy * dy) / determinant
+    noise = seen.noise
+    own = np.maximum(noise[:, 0, 0] * noise[:, 1, 1] - noise[:, 0, 1] ** 2, 1e-300)
+    return distance2, np.log(np.maximum(determinant / own, 1.0))
 
 
 def farther(beliefs: Beliefs, seen: Sightings) -> FloatArray:

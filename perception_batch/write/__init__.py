@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from perception_batch.write.annotation_scene import AnnotationFacts
+from perception_batch.write.annotations import (
+    annotation_writers,
+    check_annotation_packages,
+    remove_annotations,
+)
 from perception_batch.write.atomic import write_whole
 from perception_batch.write.manifest import Manifest, read_manifest, write_manifest, write_rig
 from perception_batch.write.rows import DriveFacts
@@ -13,31 +19,45 @@ from perception_batch.write.stored import (
     read_rig,
     read_stored_timesteps,
 )
-from perception_batch.write.tables import EgoWriter, FramesWriter, ResultTableWriter, TracksWriter
+from perception_batch.write.tables import (
+    EgoWriter,
+    FramesWriter,
+    MountsWriter,
+    ResultTableWriter,
+    TracksWriter,
+)
 from perception_batch.write.timesteps_jsonl import JsonLinesWriter, read_timesteps
 from perception_batch.write.video import VideoWriter
+from perception_batch.write.videos import DriveVideos, remove_videos
 from perception_batch.write.writer import Writer, WriterGroup
 
 __all__ = [
     "ALL_TABLES",
     "SCHEMA_VERSION",
+    "AnnotationFacts",
     "DriveFacts",
+    "DriveVideos",
     "EgoWriter",
     "FramesWriter",
     "JsonLinesWriter",
     "Manifest",
+    "MountsWriter",
     "ResultTableWriter",
     "StoredTimestep",
     "TracksWriter",
     "VideoWriter",
     "Writer",
     "WriterGroup",
+    "annotation_writers",
+    "check_annotation_packages",
     "read_ego",
     "read_facts",
     "read_manifest",
     "read_rig",
     "read_stored_timesteps",
     "read_timesteps",
+    "remove_annotations",
+    "remove_videos",
     "write_manifest",
     "write_rig",
     "write_whole",

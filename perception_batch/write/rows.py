@@ -190,6 +190,37 @@ def observations_columns(facts: DriveFacts, result: TimestepResult) -> Columns:
     return columns
 
 
+def lidar_columns(facts: DriveFacts, result: TimestepResult) -> Columns:
+    """The detections of one timestep that the lidar tells a range of, in the order of `detections_columns`."""
+    found = {camera: result.lidar[camera] for camera in sorted(result.lidar)}
+    rows = {camera: np.flatnonzero(ranges.points > 0) for camera, ranges in found.items()}
+    counts = [len(of) for of in rows.values()]
+    columns = _start(facts, result, sum(counts), stamp=False)
+    columns["camera"] = pa.array(np.repeat(np.array(list(found), object), counts), pa.string())
+    columns["detection"] = pa.array(
+        np.concatenate([np.zeros(0, np.int32), *(of.astype(np.int32) for of in rows.values())])
+    )
+    for name in ("range_m", "sigma_m", "spread_m", "apart_s"):
+        parts = [getattr(found[camera], name)[of] for camera, of in rows.items()]
+        columns[name] = pa.array(np.concatenate([np.zeros(0, np.float32), *parts]))
+    parts = [found[camera].points[of] for camera, of in rows.items()]
+    columns["points"] = pa.array(np.concatenate([np.zeros(0, np.int32), *parts]))
+    return columns
+
+
+def mounts_columns(facts: DriveFacts, result: TimestepResult) -> Columns:
+    """The cameras of one timestep that were not where the rig has them, by name."""
+    cameras = sorted(result.mounts)
+    n = len(cameras)
+    position = np.array([result.mounts[c].translation_m for c in cameras], np.float64).reshape(n, 3)
+    quaternion = np.array([result.mounts[c].quaternion_xyzw() for c in cameras], np.float64).reshape(n, 4)
+    columns = _start(facts, result, n, stamp=False)
+    columns["camera"] = pa.array(cameras, pa.string())
+    columns.update((f"{axis}_m", pa.array(position[:, i])) for i, axis in enumerate("xyz"))
+    columns.update((f"q{axis}", pa.array(quaternion[:, i])) for i, axis in enumerate("xyzw"))
+    return columns
+
+
 def frames_columns(facts: DriveFacts, rows: Sequence[FrameRow]) -> Columns:
     """What became of camera frames, in the order given."""
     # A log may claim any 64-bit unsigned time; a table holds signed ones.
@@ -260,5 +291,7 @@ TIMED: Mapping[str, tuple[TableFormat, Callable[[DriveFacts, TimestepResult], Co
     "timesteps": (schemas.TIMESTEPS, timesteps_columns),
     "objects": (schemas.OBJECTS, objects_columns),
     "observations": (schemas.OBSERVATIONS, observations_columns),
+    "lidar": (schemas.LIDAR, lidar_columns),
+    "mounts": (schemas.MOUNTS, mounts_columns),
 }
 """The tables that are made of results, with what makes their rows."""

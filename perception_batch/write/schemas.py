@@ -201,4 +201,41 @@ EGO = _table(
     ),
 )
 
+LIDAR = _table(
+    "lidar",
+    "one row per row of detections.parquet in which the lidar's points tell a range; by timestep, camera, detection; "
+    "written by detection alone, and only where `fuse.lidar` is set",
+    (
+        _DRIVE,
+        _TIMESTEP,
+        _TIME,
+        _CAMERA,
+        _DETECTION,
+        Column("range_m", "float32", "m", "horizontal range from the camera to the near face"),
+        Column("sigma_m", "float32", "m", "standard deviation of `range_m`"),
+        Column("spread_m", "float32", "m", "how far apart the middle half of the points lies in range"),
+        Column("apart_s", "float32", "s", "the frame's stamp less the sweep's"),
+        Column("points", "int32", "", "points that made the range"),
+    ),
+)
+
+MOUNTS = _table(
+    "mounts",
+    "one row per timestep and camera that was not where rig.json has it (a sprung cab, a corrected calibration); by "
+    "timestep, camera; written by detection alone, and only where the log moves a camera on the vehicle",
+    (
+        _DRIVE,
+        _TIMESTEP,
+        _TIME,
+        _CAMERA,
+        Column("x_m", "float64", "m", "position of the camera in the base frame at its exposure"),
+        Column("y_m", "float64", "m", "... y"),
+        Column("z_m", "float64", "m", "... z"),
+        Column("qx", "float64", "", "orientation of its optical frame in the base frame, unit quaternion"),
+        Column("qy", "float64", "", "... y"),
+        Column("qz", "float64", "", "... z"),
+        Column("qw", "float64", "", "... w, >= 0"),
+    ),
+)
+
 ALL_TABLES = (DETECTIONS, TIMESTEPS, OBJECTS, OBSERVATIONS, TRACKS, FRAMES, EGO)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,7 +17,7 @@ from perception_batch.calibration import Rig
 from perception_batch.errors import LogError
 from perception_batch.geometry import SE3
 from perception_batch.table_format import TableFormat
-from perception_batch.types import Detections, EgoPose, FrameStatus
+from perception_batch.types import Detections, EgoPose, FrameStatus, LidarRanges
 from perception_batch.write import schemas
 from perception_batch.write.rows import DriveFacts
 from perception_batch.write.schemas import SCHEMA_VERSION
@@ -41,14 +41,29 @@ class StoredTimestep:
     """By camera, for those whose image was decoded."""
     image_hw: Mapping[str, tuple[int, int]]
     """By camera, for those whose image was decoded: height and width of the original image, px."""
+    lidar: Mapping[str, LidarRanges] = field(default_factory=dict)
+    """By camera, for those of which the lidar tells something: its ranges of the detections."""
+    mounts: Mapping[str, SE3] = field(default_factory=dict)
+    """By camera, for those that were not where the rig has them: ``base_SE3_camera`` at the frame's stamp."""
 
 
-def read_stored_timesteps(directory: Path) -> Iterator[StoredTimestep]:
+def read_stored_timesteps(directory: Path, *, lidar: bool = False) -> Iterator[StoredTimestep]:
     """The timesteps of a run in order, one at a time; memory does not grow with their number.
+
+    Args:
+        directory: of the run.
+        lidar: with the lidar's ranges, which the run must have.
 
     Raises:
         LogError: a table is missing, damaged, of a newer version, or the two do not belong together.
     """
+    if lidar:
+        yield from joined_with_lidar(directory, read_stored_timesteps(directory))
+        return
+    yield from _joined_with_mounts(directory, _plain_timesteps(directory))
+
+
+def _plain_timesteps(directory: Path) -> Iterator[StoredTimestep]:
     path = directory / schemas.TIMESTEPS.file_name
     with _open(directory, schemas.TIMESTEPS) as table, _open(directory, schemas.DETECTIONS) as boxes:
         cursor = _Boxes(directory / schemas.DETECTIONS.file_name, boxes)
@@ -77,6 +92,62 @@ def _timestep(path: Path, rows: list[dict[str, Any]], cursor: _Boxes) -> StoredT
         {row["camera"]: stamp_ns + row["offset_ns"] for row in rows if row["offset_ns"] is not None},
         {camera: cursor.take(index, camera, counts[camera]) for camera in sorted(counts)},
         {row["camera"]: (row["height"], row["width"]) for row in rows if row["height"] is not None},
+    )
+
+
+def joined_with_lidar(directory: Path, steps: Iterator[StoredTimestep]) -> Iterator[StoredTimestep]:
+    """The timesteps with what ``lidar.parquet`` holds of them."""
+    path = directory / schemas.LIDAR.file_name
+    with _open(directory, schemas.LIDAR) as table:
+        rows = (row for batch in _batches(path, table, schemas.LIDAR) for row in batch.to_pylist())
+        row = next(rows, None)
+        for step in steps:
+            found: dict[str, LidarRanges] = {}
+            while row is not None and row["timestep"] == step.index:
+                camera, number = row["camera"], row["detection"]
+                boxes = step.detections.get(camera)
+                if boxes is None or not 0 <= number < len(boxes):
+                    raise _strange_lidar(path, step.index)
+                ranges = found.setdefault(camera, LidarRanges.nothing(len(boxes)))
+                for name in ("range_m", "sigma_m", "spread_m", "apart_s", "points"):
+                    getattr(ranges, name)[number] = row[name]
+                row = next(rows, None)
+            yield replace(step, lidar=found)
+        if row is not None:
+            raise _strange_lidar(path, row["timestep"])
+
+
+def _joined_with_mounts(directory: Path, steps: Iterator[StoredTimestep]) -> Iterator[StoredTimestep]:
+    """The timesteps with what ``mounts.parquet`` holds of them, where there is one."""
+    path = directory / schemas.MOUNTS.file_name
+    if not path.exists():
+        yield from steps
+        return
+    with _open(directory, schemas.MOUNTS) as table:
+        rows = (row for batch in _batches(path, table, schemas.MOUNTS) for row in batch.to_pylist())
+        row = next(rows, None)
+        for step in steps:
+            mounts: dict[str, SE3] = {}
+            while row is not None and row["timestep"] == step.index:
+                try:
+                    mounts[row["camera"]] = SE3.from_quaternion(
+                        [row["qx"], row["qy"], row["qz"], row["qw"]], [row["x_m"], row["y_m"], row["z_m"]]
+                    )
+                except (TypeError, ValueError) as error:
+                    raise LogError(path, f"timestep {step.index}: {error}") from None
+                row = next(rows, None)
+            yield replace(step, mounts=mounts)
+        if row is not None:
+            raise LogError(
+                path, f"does not agree with {schemas.TIMESTEPS.file_name} from timestep {row['timestep']} on"
+            )
+
+
+def _strange_lidar(path: Path, timestep: int) -> LogError:
+    return LogError(
+        path,
+        f"does not agree with {schemas.DETECTIONS.file_name} at timestep {timestep}: the files are of different runs "
+        "or damaged; run again with --overwrite",
     )
 
 

@@ -55,6 +55,31 @@ class ResultTableWriter:
         self._file.discard()
 
 
+class MountsWriter:
+    """A `Writer` of ``mounts.parquet``; there is no file unless a camera moves on the vehicle."""
+
+    def __init__(self, directory: Path, facts: DriveFacts) -> None:
+        self._open = partial(ResultTableWriter, directory, facts, "mounts")
+        self._writer: ResultTableWriter | None = None
+        self.path = directory / schemas.MOUNTS.file_name
+
+    def write(self, result: TimestepResult) -> None:
+        """Add the rows of one timestep."""
+        if result.mounts:
+            self._writer = self._writer or self._open()
+            self._writer.write(result)
+
+    def close(self) -> None:
+        """Put the file in its place; a second call does nothing."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def discard(self) -> None:
+        """Leave nothing behind; does nothing after `close`."""
+        if self._writer is not None:
+            self._writer.discard()
+
+
 class _RowWriter(Generic[Row]):
     """A table that is not made of results: a context manager; rows are gathered, so `write` is cheap."""
 

@@ -1,4 +1,4 @@
-"""``annotated.mp4``: H.264 whose pictures stand at their real times, playable from the first byte."""
+"""``annotated.mp4``: a video whose pictures stand at their real times, playable from the first byte."""
 
 from __future__ import annotations
 
@@ -10,31 +10,30 @@ from typing import Any, Protocol
 from perception_batch.errors import WriteError, printable
 from perception_batch.types import Image
 from perception_batch.write.atomic import PARTIAL_SUFFIX, disk_errors, put_in_place
+from perception_batch.write.encoder import EncoderSettings, add_stream, choose_codec
 
 FILE_NAME = "annotated.mp4"
 TICKS_PER_S = 90_000
-"""Clock of presentation times: the 90 kHz of MPEG systems (ISO/IEC 13818-1); a tick is 11 µs."""
-_MAX_STEP_TICKS = 1 << 30
+"""Clock of presentation times of H.264, as in `encoder`."""
+_LONGEST_S = (1 << 30) / TICKS_PER_S
 """Longest time between two pictures, 3.3 hours: within MP4's 32-bit sample durations, with a margin for players."""
-_LONE_PICTURE_TICKS = TICKS_PER_S
-_PICTURES_BETWEEN_KEYS = 30
-"""Seeking lands within 3 s at 10 Hz; a mosaic of all cameras rarely moves as a whole, so keys cost little."""
+_LONE_PICTURE_S = 1
 _BT709 = 1
 """Number of BT.709 for matrix, primaries and transfer alike (ITU-T H.273)."""
+_TRIES = 4
+"""How often a video is encoded again to reach its size; a mean rate is kept only roughly in a short one."""
+_ROOM = 0.96
+"""Of the size that is left for pictures when it is encoded again; the rest are the container's tables, and margin."""
 
 _log = logging.getLogger(__name__)
 
 
-class EncoderSettings(Protocol):
+class VideoSettings(EncoderSettings, Protocol):
     """What this file takes of the section `render` of the settings."""
 
     @property
-    def crf(self) -> int:
-        """x264's constant rate factor, 0 (lossless) to 51."""
-
-    @property
-    def preset(self) -> str:
-        """x264's preset, such as ``superfast``."""
+    def max_mb(self) -> float | None:
+        """Largest size of a video, MB (10^6 bytes); None: any."""
 
 
 class VideoWriter:
@@ -42,37 +41,47 @@ class VideoWriter:
 
     The presentation time of a picture is its stamp less the first one's, to the nearest tick. A picture is
     encoded when the next one comes, since only then its duration is known; the last one lasts as long as the
-    one before. One encoder thread: the same pictures give the same bytes.
+    one before. One encoder thread: the same pictures give the same bytes (but for NVENC's). A video that comes out larger
+    than it may be is encoded once more, at a mean rate.
     """
 
-    def __init__(self, path: Path, size_wh: tuple[int, int], settings: EncoderSettings) -> None:
+    def __init__(
+        self,
+        path: Path,
+        size_wh: tuple[int, int],
+        settings: VideoSettings,
+        *,
+        bits_per_s: int | None = None,
+    ) -> None:
         """Open ``<path>.partial``.
 
         Args:
             path: where the video will be.
             size_wh: width and height of all pictures, px; even.
-            settings: rate factor and preset.
+            settings: rate factor, preset, encoder and largest size.
+            bits_per_s: mean rate instead of the rate factor; the largest size is not looked at then.
 
         Raises:
-            WriteError: no H.264 encoder, or it refuses the size; the disk refuses.
+            WriteError: no encoder, or it refuses the size; the disk refuses.
         """
         import av
 
         width, height = size_wh
         if width % 2 or height % 2 or width <= 0 or height <= 0:
-            raise ValueError(f"H.264 in 4:2:0 wants even sizes, got {width}x{height}")
-        if "libx264" not in av.codecs_available:
-            raise WriteError(
-                "PyAV was built without libx264, so there is no video; install its wheel from PyPI (pip install "
-                "--force-reinstall av) or run with --no-video"
-            )
+            raise ValueError(f"4:2:0 wants even sizes, got {width}x{height}")
+        codec = choose_codec(settings, size_wh)
+        if codec is None:
+            raise WriteError(_no_codec(settings.codec))
         self.path = path
         self.pictures = 0
+        self.codec = codec
+        """The encoder's name."""
+        self._settings = settings
+        self._limit_bytes = round(settings.max_mb * 1e6) if settings.max_mb and bits_per_s is None else None
         self._size_wh = size_wh
         self._partial = path.with_name(path.name + PARTIAL_SUFFIX)
         self._first_ns = 0
         self._pending: Any = None
-        self._step_ticks = _LONE_PICTURE_TICKS
         self._durations: dict[int, int] = {}
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,38 +90,19 @@ class VideoWriter:
                 str(self._partial), "w", format="mp4", options={"movflags": "+faststart"}
             )
         try:
-            self._open_stream(settings)
+            self._stream, self._ticks_per_s = add_stream(
+                self._container, codec, size_wh, settings, bits_per_s
+            )
+        except av.FFmpegError as error:
+            self.discard()
+            raise WriteError(
+                f"{printable(path)}: the encoder {codec} refuses {width}x{height} with preset "
+                f"{settings.preset}, crf {settings.crf}: {error}; change render.width_px"
+            ) from error
         except BaseException:
             self.discard()
             raise
-
-    def _open_stream(self, settings: EncoderSettings) -> None:
-        import av
-
-        options = {
-            "preset": settings.preset,
-            "crf": str(settings.crf),
-            "bf": "0",
-            "x264-params": "threads=1:lookahead-threads=1:sliced-threads=0",
-        }
-        stream = self._container.add_stream("libx264", options=options)
-        stream.width, stream.height = self._size_wh
-        stream.pix_fmt = "yuv420p"
-        codec = stream.codec_context
-        codec.thread_count = 1
-        codec.gop_size = _PICTURES_BETWEEN_KEYS
-        stream.time_base = codec.time_base = Fraction(1, TICKS_PER_S)
-        codec.color_range = 1  # "tv", 16..235
-        codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
-        self._stream = stream
-        try:
-            codec.open()
-        except av.FFmpegError as error:
-            width, height = self._size_wh
-            raise WriteError(
-                f"{printable(self.path)}: the H.264 encoder refuses {width}x{height} with preset "
-                f"{settings.preset}, crf {settings.crf}: {error}; change render.width_px"
-            ) from error
+        self._step_ticks = _LONE_PICTURE_S * self._ticks_per_s
 
     def write(self, stamp_ns: int, picture: Image) -> None:
         """Add one picture; stamps rise.
@@ -124,16 +114,20 @@ class VideoWriter:
         Raises:
             WriteError: the disk is full or refuses; the file is gone then.
         """
+        width, height = self._size_wh
         if self._container is None:
             raise ValueError(f"{self.path.name}: written to after it was closed")
-        width, height = self._size_wh
         if picture.shape != (height, width, 3):
             raise ValueError(f"expected a picture of ({height}, {width}, 3), got {picture.shape}")
         if self.pictures == 0:
             self._first_ns = stamp_ns
-        frame = _to_yuv(picture)
         # In integers: a float of nanoseconds would round.
-        frame.pts = ((stamp_ns - self._first_ns) * TICKS_PER_S * 2 + 1_000_000_000) // 2_000_000_000
+        ticks = ((stamp_ns - self._first_ns) * self._ticks_per_s * 2 + 1_000_000_000) // 2_000_000_000
+        self._put(_to_yuv(picture), ticks)
+
+    def _put(self, frame: Any, ticks: int) -> None:
+        """Add a picture in 4:2:0 at a presentation time."""
+        frame.pts, frame.time_base = ticks, Fraction(1, self._ticks_per_s)
         if self._pending is not None:
             frame.pts = self._pending.pts + self._step(frame.pts - self._pending.pts)
             self._step_ticks = frame.pts - self._pending.pts
@@ -143,17 +137,17 @@ class VideoWriter:
 
     def _step(self, ticks: int) -> int:
         """The time to the next picture: `ticks`, unless MP4 cannot hold it."""
-        held = min(max(ticks, 1), _MAX_STEP_TICKS)
+        held = min(max(ticks, 1), int(_LONGEST_S * self._ticks_per_s))
         if held != ticks:
             _log.warning(
                 "%s: picture %d comes %.6f s after the one before, which MP4 cannot hold; shown after %.6f s",
                 self.path.name,
                 self.pictures,
-                ticks / TICKS_PER_S,
-                held / TICKS_PER_S,
+                ticks / self._ticks_per_s,
+                held / self._ticks_per_s,
             )
         if held < ticks:  # what follows keeps its distance to this picture
-            self._first_ns += (ticks - held) * 1_000_000_000 // TICKS_PER_S
+            self._first_ns += (ticks - held) * 1_000_000_000 // self._ticks_per_s
         return held
 
     def _encode(self, frame: Any, duration_ticks: int) -> None:
@@ -182,14 +176,55 @@ class VideoWriter:
         pending, self._pending = self._pending, None
         self._encode(pending, self._step_ticks)
         self._encode(None, self._step_ticks)
+        seconds = (pending.pts + self._step_ticks) / self._ticks_per_s
         try:
             with disk_errors(self.path):
                 container, self._container = self._container, None
                 container.close()
+                self._fit(seconds)
             put_in_place(self._partial, self.path)
         except BaseException:
             self._partial.unlink(missing_ok=True)
             raise
+
+    def _fit(self, seconds: float) -> None:
+        """Encode the finished file again, at a lower rate each time, until it is as small as it must be."""
+        limit, size = self._limit_bytes, self._partial.stat().st_size
+        if limit is None or size <= limit:
+            return
+        smaller = self._partial.with_name(f"{self.path.name}.smaller")
+        rate = _ROOM * limit * 8 / seconds
+        try:
+            for _ in range(_TRIES):
+                self._again(smaller, max(round(rate), 1000))
+                size = smaller.stat().st_size
+                if size <= limit:
+                    break
+                rate *= _ROOM * limit / size
+            smaller.replace(self._partial)
+        finally:
+            smaller.unlink(missing_ok=True)
+        if size > limit:
+            _log.warning(
+                "%s: %.1f MB is the least for %d pictures of %dx%d, more than render.max_mb allows; lower render.width_px",
+                self.path.name,
+                size / 1e6,
+                self.pictures,
+                *self._size_wh,
+            )
+
+    def _again(self, path: Path, bits_per_s: int) -> None:
+        """Encode the finished file's pictures into another one."""
+        import av
+
+        with (
+            av.open(str(self._partial)) as source,
+            VideoWriter(path, self._size_wh, self._settings, bits_per_s=bits_per_s) as video,
+        ):
+            stream = source.streams.video[0]
+            scale = stream.time_base * self._ticks_per_s if stream.time_base else Fraction(1)
+            for frame in source.decode(stream):
+                video._put(_copy(frame), round((frame.pts or 0) * scale))
 
     def discard(self) -> None:
         """Leave nothing behind; does nothing after `close`."""
@@ -217,6 +252,18 @@ class VideoWriter:
         self.close()
 
 
+def _no_codec(wanted: str) -> str:
+    if wanted in ("auto", "libx264"):
+        return (
+            "PyAV was built without libx264, so there is no video; install its wheel from PyPI (pip install "
+            "--force-reinstall av) or run with --no-video"
+        )
+    return (
+        f"render.codec {wanted} does not work here (no encoder of that name in PyAV, or no card that encodes); give "
+        "--set render.codec=auto or libx264"
+    )
+
+
 def _to_yuv(picture: Image) -> Any:
     """The picture in 4:2:0, BT.709, limited range: what players assume of H.264, and what the tags say."""
     import av
@@ -225,6 +272,14 @@ def _to_yuv(picture: Image) -> Any:
     frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
         format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
     )
-    frame.time_base = Fraction(1, TICKS_PER_S)
+    frame.colorspace, frame.color_range = _BT709, 1
+    return frame
+
+
+def _copy(decoded: Any) -> Any:
+    """A decoded picture as a new one: the decoder's own says which type it was encoded as, and it would be again."""
+    import av
+
+    frame = av.VideoFrame.from_ndarray(decoded.to_ndarray(), format="yuv420p")
     frame.colorspace, frame.color_range = _BT709, 1
     return frame

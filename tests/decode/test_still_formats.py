@@ -263,3 +263,40 @@ def test_damage_says_nothing_on_the_terminal(capfd: pytest.CaptureFixture[str]) 
     reason(JPEG[: len(JPEG) // 2] + JPEG[-2:])
     decode_frame(still(JPEG[:-2] + bytes(5) + JPEG[-2:]), 64)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("size", [(72, 100), (71, 99), (65, 97), (9, 8), (1, 1)])
+def test_a_jpeg_at_a_fraction_is_the_mean_of_its_pixels(size: tuple[int, int], factor: int) -> None:
+    height, width = size
+    photo = np.ascontiguousarray(cv2.GaussianBlur(PHOTO, (0, 0), 3)[:height, :width])
+    asked: list[tuple[int, int]] = []
+
+    def reduce_by(image_hw: tuple[int, int]) -> int:
+        asked.append(image_hw)
+        return factor
+
+    data = saved(photo, "JPEG", quality=98, subsampling=0)
+    frame = decode_frame(still(data), 64, "auto", reduce_by)
+    assert asked == [size] and frame.original_hw == size
+    rows, columns = -(-height // factor), -(-width // factor)
+    assert frame.image.shape == (rows, columns, 3) and frame.image.flags.c_contiguous
+    # a pixel stands for factor x factor of the original's, the last ones of odd sizes for fewer
+    filled = np.pad(photo, ((0, rows * factor - height), (0, columns * factor - width), (0, 0)), "edge")
+    means = filled.reshape(rows, factor, columns, factor, 3).mean((1, 3))
+    assert np.abs(frame.image - means).max() <= 8 and np.abs(frame.image - means).mean() < 2
+
+
+def test_only_jpegs_are_reduced_and_damage_is_found_in_them_too() -> None:
+    for data in LOSSLESS.values():
+        frame = decode_frame(still(data), 64, "auto", lambda _: 2)
+        assert frame.image.shape[:2] == frame.original_hw == (72, 100)
+    printing = saved(PIL.Image.new("RGB", (33, 25), (10, 200, 30)).convert("CMYK"), "JPEG", quality=95)
+    frame = decode_frame(still(printing), 64, "auto", lambda _: 2)
+    assert frame.image.shape == (13, 17, 3) and np.abs(frame.image.astype(int) - (10, 200, 30)).max() <= 3
+    data = saved(PHOTO, "JPEG", quality=90)
+    for broken in (data[: len(data) // 2], data[: len(data) // 2] + data[len(data) // 2 + 90 :]):
+        with pytest.raises(DecodeError, match="broken_jpeg"):
+            decode_frame(still(broken), 64, "auto", lambda _: 2)
+    with pytest.raises(DecodeError, match="too_large"):
+        decode_frame(still(data), 0.007, "auto", lambda _: 8)  # its own size counts, not the reduced one

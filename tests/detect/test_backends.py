@@ -6,8 +6,9 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -15,8 +16,17 @@ import pytest
 from detect_pictures import boxes_of, identical
 
 from perception_batch.config import DetectConfig
-from perception_batch.detect import available_forms, choose, compare_boxes, cuda, open_detector
+from perception_batch.detect import (
+    available_forms,
+    choose,
+    compare_boxes,
+    cuda,
+    open_detector,
+    tensorrt_backend,
+)
 from perception_batch.detect.export_cache import find_cached
+from perception_batch.detect.facts import open_exported
+from perception_batch.detect.weights import sha256_of
 from perception_batch.errors import ConfigError, ModelError
 
 Make = Callable[[str], Path]
@@ -83,6 +93,73 @@ def test_boxes_depend_on_nothing_but_the_image(make_weights: Make, backend: str)
         other.close()
     with pytest.raises(ValueError, match="closed"):
         boxes_of(detector, images, 0.05)
+
+
+@pytest.mark.parametrize("backend", ["torch", *EXPORTED])
+def test_another_batch_size_is_taken_without_loading_again(make_weights: Make, backend: str) -> None:
+    detector, images = open_detector(settings_for(make_weights("yolo11n.yaml"), backend)), pictures() * 3
+    expected = boxes_of(detector, images, 0.05)
+    for size in (1, 12, 4):
+        detector.use_batch_size(size)
+        assert detector.info.batch_size == detector.copy().info.batch_size == size
+        agreement = compare_boxes(expected, boxes_of(detector, images, 0.05, size), score=0.06)
+        assert agreement.share >= 0.999
+    for size in (0, -1):
+        with pytest.raises(ValueError, match="1"):
+            detector.use_batch_size(size)
+    detector.close()
+
+
+def test_an_engine_takes_fewer_images_than_it_was_built_for_and_never_more(
+    make_weights: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = open_detector(settings_for(make_weights("yolo11n.yaml"), "onnx"))
+    facts = replace(open_exported(made.info.path).facts, backend="tensorrt", batch=8)
+    file = tmp_path / "model.engine"
+    file.write_bytes(b"x")
+    facts = replace(facts, files={"model.engine": sha256_of(file)})
+    (tmp_path / "model.json").write_text(facts.to_json())
+    monkeypatch.setattr(choose, "_installed", lambda _: True)
+    monkeypatch.setattr(tensorrt_backend, "choose_cuda", lambda _: 0)
+    built: list[tuple[Path, int, int]] = []
+    monkeypatch.setattr(tensorrt_backend, "TensorRtNetwork", lambda *args: built.append(args) or FakeEngine())
+    for wanted, batch in (("auto", 8), (3, 3), (8, 8)):
+        more = {"device": "cuda:0", "batch_size": wanted}
+        detector = open_detector(settings_for(tmp_path, "tensorrt", **more))
+        assert detector.info.batch_size == batch and built[-1] == (file, 0, batch)
+    detector.use_batch_size(2)
+    assert FakeEngine.parts[-1] == 2
+    with pytest.raises(ValueError, match="1 to 8"):
+        detector.use_batch_size(9)
+    with pytest.raises(ConfigError, match=r"at most 8 images.*asks for 9.*--batch-size 9"):
+        open_detector(settings_for(tmp_path, "tensorrt", device="cuda:0", batch_size=9))
+
+
+class FakeEngine:
+    """Stands for a TensorRT engine."""
+
+    parts: ClassVar[list[int]] = []
+
+    def use_part(self, part: int) -> None:
+        self.parts.append(part)
+
+
+def test_a_backend_that_is_not_installed_is_named_with_what_installs_it(
+    make_weights: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, installed = make_weights("yolo11n.yaml"), choose._installed
+    exported = open_detector(settings_for(weights, "openvino")).info.path
+    for backend, package, extra in (
+        ("openvino", "openvino", "cpu"),
+        ("onnx", "onnxruntime", "onnx"),
+        ("tensorrt", "tensorrt", "tensorrt"),
+    ):
+        monkeypatch.setattr(choose, "_installed", lambda name, gone=package: name != gone and installed(name))
+        with pytest.raises(ModelError, match=rf"{package}: pip install 'perception_batch\[{extra}\]'"):
+            open_detector(settings_for(weights, backend))
+        if backend == "openvino":
+            with pytest.raises(ModelError, match=r"pip install 'perception_batch\[cpu\]'"):
+                open_detector(settings_for(exported, "auto"))
 
 
 @pytest.mark.parametrize("backend", EXPORTED)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perception_batch.detect import prepare, tile_pixels
+from perception_batch.detect import prepare, reduction, tile_pixels
 from perception_batch.geometry import DetectorView
 
 
@@ -81,3 +81,50 @@ def test_wrong_sizes_are_refused() -> None:
         prepare(np.zeros((60, 40, 3), np.uint8), view)
     with pytest.raises(ValueError, match="to write into"):
         prepare(np.zeros((40, 60, 3), np.uint8), view, np.zeros((64, 32, 3), np.uint8))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    hw=st.tuples(st.integers(150, 330), st.integers(150, 330)),
+    turn=st.sampled_from([0, 90, 180, 270]),
+    trim=st.tuples(*[st.integers(0, 21)] * 4),
+    side=st.sampled_from([32, 64]),
+)
+def test_a_reduced_image_lies_where_the_whole_one_would(
+    hw: tuple[int, int], turn: int, trim: tuple[int, int, int, int], side: int
+) -> None:
+    """Of a slope of grey every pixel tells where it came from, in a whole image and in a reduced one."""
+    h, w = hw
+    view = DetectorView.fit(
+        hw, long_side_px=side, roi_px=(trim[0], trim[1], w - trim[2], h - trim[3]), rotate_deg=turn
+    )
+    factor = reduction(view)
+    assert factor > 1
+    rows, columns = -(-h // factor), -(-w // factor)
+
+    def slope(height: int, width: int, step: int) -> np.ndarray:
+        """Red grows with x, green with y, in units of original pixels, at the middle of each pixel."""
+        x, y = ((np.arange(n) + 0.5) * step * 0.7 for n in (width, height))
+        channels = np.meshgrid(x, y)
+        return np.stack([*channels, 0 * channels[0]], -1).round().astype(np.uint8)
+
+    whole, reduced = (prepare(slope(*s), view).astype(int) for s in ((h, w, 1), (rows, columns, factor)))
+    inner = tile_pixels(np.abs(whole - reduced), view)[1:-1, 1:-1]  # borders are extrapolated
+    assert inner.max(initial=0) <= 2
+
+
+def test_how_far_an_image_may_be_reduced() -> None:
+    for hw, side, turn, factor in (
+        ((900, 1600), 640, 0, 2),
+        ((1216, 1936), 640, 0, 2),
+        ((720, 1280), 640, 0, 2),
+        ((1600, 900), 640, 90, 2),
+        ((719, 1279), 640, 0, 1),  # 640 px are wanted, 639.5 would be there
+        ((1440, 2560), 640, 0, 4),
+        ((2160, 3840), 480, 0, 8),
+        ((480, 640), 640, 0, 1),
+        ((300, 300), 640, 0, 1),
+    ):
+        assert reduction(DetectorView.fit(hw, long_side_px=side, rotate_deg=turn)) == factor, hw
+    # RT-DETR's square: its short side decides
+    assert reduction(DetectorView.fit((900, 1600), long_side_px=640, stretch=True)) == 1

@@ -21,7 +21,7 @@ from perception_batch.write import VideoWriter
 from perception_batch.write.video import TICKS_PER_S
 
 WH = (320, 192)
-SETTINGS = SimpleNamespace(crf=18, preset="superfast")
+SETTINGS = SimpleNamespace(crf=18, preset="superfast", codec="auto", max_mb=None)
 START_NS = 1_700_000_000_123_456_789
 
 

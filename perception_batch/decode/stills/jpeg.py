@@ -34,6 +34,13 @@ _DAMAGE = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
 # Webcams end their data, or a restart interval, with a few bytes too many, and the picture is whole. Damage mostly
 # leaves more over (of street images: 7 to 236).
 _HARMLESS_BYTES = 8
+# By reduction; the reduced ones give BGR.
+_OPENCV_FLAGS = {
+    1: cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
 
 
 class Jpeg(NamedTuple):
@@ -49,22 +56,36 @@ class Jpeg(NamedTuple):
     """One pass, not progressive."""
 
 
-def decode_jpeg(data: memoryview, jpeg: Jpeg) -> Image:
+def decode_jpeg(data: memoryview, jpeg: Jpeg, factor: int = 1) -> Image:
     """(H, W, 3) RGB of what `read_jpeg` took; EXIF rotation is not applied.
+
+    With a `factor` of 2, 4 or 8 the sides are that fraction, rounded up: fewer coefficients of each block are turned into
+    pixels, which costs less than scaling them afterwards.
 
     Raises:
         UndecodableError: ``broken_jpeg``.
     """
     try:
-        return np.asarray(simplejpeg.decode_jpeg(data, "RGB", strict=True), np.uint8)
+        return _decode_by_libjpeg(data, jpeg, factor, strict=True)
     except ValueError as problem:
         complaint = " ".join(str(problem).split())
     if _tells_of_damage(complaint):
         raise _broken(complaint)
-    image = _decode_leniently(data)
+    image = _decode_leniently(data, jpeg, factor)
     if jpeg.is_sequential and _ends_early(image, data):
         raise _broken("its data end before its last row")
     return image
+
+
+def _decode_by_libjpeg(data: memoryview, jpeg: Jpeg, factor: int, *, strict: bool) -> Image:
+    if factor == 1:
+        return np.asarray(simplejpeg.decode_jpeg(data, "RGB", strict=strict), np.uint8)
+    # It takes the smallest scale that gives at least so much.
+    height, width = -(-jpeg.height_px // factor), -(-jpeg.width_px // factor)
+    pixels = simplejpeg.decode_jpeg(
+        data, "RGB", min_height=height, min_width=width, min_factor=factor, strict=strict
+    )
+    return np.asarray(pixels, np.uint8)
 
 
 def _tells_of_damage(complaint: str) -> bool:
@@ -77,18 +98,18 @@ def _tells_of_damage(complaint: str) -> bool:
     return complaint.startswith(_DAMAGE) and "ICC" not in complaint
 
 
-def _decode_leniently(data: memoryview) -> Image:
+def _decode_leniently(data: memoryview, jpeg: Jpeg, factor: int) -> Image:
     try:
-        return np.asarray(simplejpeg.decode_jpeg(data, "RGB", strict=False), np.uint8)
+        return _decode_by_libjpeg(data, jpeg, factor, strict=False)
     except ValueError:  # printing colours, unusual subsampling
-        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        flags = _OPENCV_FLAGS[factor] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as problem:
         raise _broken(" ".join(str(problem).split())) from None
     if image is None:
         raise _broken("the decoder refused it")
-    return np.asarray(image, np.uint8)
+    return np.asarray(image if factor == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def read_jpeg(data: memoryview) -> Jpeg:

@@ -121,10 +121,10 @@ def parse_ros(
         raise MalformedMessage("no image type of ROS")
     if definition and msgtype not in (COMPRESSED, IMAGE):
         layout = _defined(definition) or layout
-    return _read(_Fields(data, serialization == "cdr"), layout)
+    return _read(Fields(data, serialization == "cdr"), layout)
 
 
-def _read(fields: _Fields, layout: Layout) -> ImageMessage:
+def _read(fields: Fields, layout: Layout) -> ImageMessage:
     values: dict[str, int] = {}
     stamp_ns, frame_id, name = 0, "", ""
     data: bytes | memoryview = b""
@@ -178,8 +178,8 @@ def _defined(definition: str) -> Layout | None:
     return tuple(layout) if ("data", "blob") in layout else None
 
 
-class _Fields:
-    """Reads one field after the other; never beyond the end."""
+class Fields:
+    """Reads one field of a ROS message after the other; never beyond the end."""
 
     __slots__ = ("_align", "_at", "_data", "_end", "_order", "_widest", "_zero")
 

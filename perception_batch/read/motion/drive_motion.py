@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from perception_batch.calibration import Rig
 from perception_batch.config import ReadConfig
 from perception_batch.read.containers.logfile import Message
 from perception_batch.read.images.topics import TopicInfo
@@ -12,9 +14,10 @@ from perception_batch.read.motion.ego import EgoTracker
 from perception_batch.read.motion.report import EgoReport, report_of
 from perception_batch.read.motion.sources import check_setting
 from perception_batch.read.motion.trajectory_file import TrajectoryFile, merged_by_stamp
+from perception_batch.read.rigs.moving_mounts import MountFollower
 from perception_batch.read.side_messages import SideMessages
 from perception_batch.read.source import Head
-from perception_batch.types import EgoPose, LogItem
+from perception_batch.types import LogItem
 
 
 class DriveMotion:
@@ -32,14 +35,18 @@ class DriveMotion:
         self._settings = settings
         self._tracker: EgoTracker | None = None
         self._streamed = False
+        self._mounts: MountFollower | None = None
+        self._following: MountFollower | None = None
         self._file: TrajectoryFile | None = None
         if settings.trajectory is not None:
             self._file = TrajectoryFile(settings.trajectory, settings.ego_offset_ms)
 
     @property
     def topics(self) -> frozenset[str]:
-        """The topics that `pose` wants to see."""
-        return frozenset() if self._file is not None else self._side.motion_topics
+        """The topics that `items` wants to see."""
+        if self._file is None:
+            return self._side.motion_topics
+        return frozenset() if self._mounts is None else self._side.transform_topics
 
     @property
     def dropped(self) -> int:
@@ -53,12 +60,20 @@ class DriveMotion:
     def begin(self, base_frame: str) -> None:
         """A stream begins: poses of `base_frame` are asked for from here on."""
         self._tracker = self._side.ego_tracker(base_frame)
+        self._following = copy.deepcopy(self._mounts)  # each stream begins where the rig does
         self._streamed = True
         self._side.begin_motion()
 
-    def pose(self, message: Message) -> EgoPose | None:
-        """The pose that a message of the log gives, if any."""
-        return None if self._tracker is None else self._side.ego_pose(self._tracker, message)
+    def follow(self, rig: Rig, frames: Mapping[str, str]) -> None:
+        """Follow the cameras of `rig`, whose optical frames are `frames`, where the log moves them."""
+        self._mounts = self._side.mount_follower(rig, frames)
+
+    def items(self, message: Message) -> Iterator[LogItem]:
+        """The cameras that a message of the log moves, and the vehicle's pose that it gives, if any."""
+        if self._following is not None:
+            yield from self._side.moved_mounts(self._following, message)
+        if self._tracker is not None and (pose := self._side.ego_pose(self._tracker, message)) is not None:
+            yield pose
 
     def joined(self, items: Iterator[LogItem]) -> Iterator[LogItem]:
         """`items` of the log, with the poses of the file where there is one."""

@@ -69,8 +69,12 @@ class TransformTree:
 
     def add_message(self, message: Any) -> list[tuple[str, Any]]:
         """Take in a TFMessage; returns (child frame, its TransformStamped) of each sound transform."""
+        return self.add_transforms(message.transforms)
+
+    def add_transforms(self, transforms: Iterable[Any]) -> list[tuple[str, Any]]:
+        """The same for TransformStamped by themselves."""
         taken = []
-        for stamped in message.transforms:
+        for stamped in transforms:
             child, parent = frame_name(stamped.child_frame_id), frame_name(stamped.header.frame_id)
             try:
                 pose = sound_pose(stamped.transform.rotation, stamped.transform.translation)

@@ -1,0 +1,87 @@
+"""Tracks that were lost and found again: a young track that goes on where an older one left off becomes that one.
+
+What comes out from behind something shows a corner first, at the wrong range and in the wrong direction, and begins a
+track of its own. Some tenths of a second later it is known well, and nobody has been told its id yet: that waits for
+the lag.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from perception_batch.track.lives import Life
+from perception_batch.track.motion import PLACE
+from perception_batch.track.rows import Rows
+from perception_batch.types import FloatArray
+
+_KNOWN = 0.5
+"""A young track is compared once it has been known for this share of the lag."""
+_GATE2 = 13.3
+"""99 % of the squared distances of a track from itself: place and velocity, four degrees of freedom (chi-square)."""
+_RANGE_SHARE = 0.1
+"""What a range may err more than its track claims after having been half hidden."""
+
+
+def may_rejoin(life: Life, born_ns: int, gap_ns: int) -> bool:
+    """Whether a track could go on in one that was born at `born_ns` or later."""
+    return life.later is None and life.verdict == "real" and born_ns - life.seen_ns[-1] <= gap_ns
+
+
+def rejoin(stamp_ns: int, rows: Rows, ended: Rows, origin_m: FloatArray, lag_ns: int, gap_ns: int) -> None:
+    """Tell young tracks which older ones they are.
+
+    Args:
+        stamp_ns: of the timestep, of which `rows` know all sightings.
+        rows: living tracks.
+        ended: tracks that ended of late, where they would be by now.
+        origin_m: (2,) the vehicle in the fixed frame.
+        lag_ns: after which a track is given out.
+        gap_ns: how long one may be unseen.
+    """
+    young = [
+        row
+        for row, life in enumerate(rows.lives)
+        if life.track_id < 0
+        and life.earlier is None
+        and stamp_ns - life.born_ns >= _KNOWN * lag_ns
+        and life.verdict != "ghost"
+        and life.sightings > 2
+    ]
+    if not young:
+        return
+    first_ns = min(rows.lives[row].born_ns for row in young)
+    unseen = [
+        row
+        for row, life in enumerate(rows.lives)
+        if life.seen_ns[-1] < stamp_ns and may_rejoin(life, first_ns, gap_ns)
+    ]
+    lost = [row for row, life in enumerate(ended.lives) if may_rejoin(life, first_ns, gap_ns)]
+    if not unseen and not lost:
+        return
+    old = rows.take(np.array(unseen, np.int64)).append(ended.take(np.array(lost, np.int64)))
+    new = rows.take(np.array(young, np.int64))
+    cost = _costs(old, new, origin_m)
+    for i, a in enumerate(old.lives):
+        for j, b in enumerate(new.lives):
+            if (
+                a is b
+                or not a.seen_ns[-1] < b.born_ns <= a.seen_ns[-1] + gap_ns
+                or old.group[i] != new.group[j]
+            ):
+                cost[i, j] = np.inf
+    while cost.size and np.isfinite(cost).any():
+        i, j = divmod(int(np.argmin(cost)), cost.shape[1])
+        new.lives[j].continue_from(old.lives[i])
+        cost[i], cost[:, j] = np.inf, np.inf
+
+
+def _costs(old: Rows, new: Rows, origin_m: FloatArray) -> FloatArray:
+    """(N, M) minus twice the logarithm of the likelihood that two are one, but for a constant; infinite beyond the gate."""
+    apart = old.beliefs.mean[:, None] - new.beliefs.mean[None]
+    cover = old.beliefs.covariance[:, None] + new.beliefs.covariance[None]
+    ray = _RANGE_SHARE * (new.beliefs.mean[:, PLACE] - origin_m)
+    cover[:, :, PLACE, PLACE] += ray[:, :, None] * ray[:, None, :]
+    distance2 = (apart[..., None, :] @ np.linalg.inv(cover) @ apart[..., :, None])[..., 0, 0]
+    room = np.linalg.slogdet(cover)[1]
+    out: FloatArray = np.where(distance2 <= _GATE2, distance2 + room, np.inf)
+    return out

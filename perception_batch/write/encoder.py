@@ -1,0 +1,119 @@
+"""Which video encoder there is, and how it is told what is wanted.
+
+H.264 by NVENC where a graphics card really encodes a picture, else by libx264, else MPEG-4 part 2 (OpenCV's ``mp4v``, here by
+PyAV, because OpenCV gives pictures numbers instead of times). Browsers play the first two.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, Protocol
+
+CODECS = ("h264_nvenc", "libx264", "mpeg4")
+"""In the order of preference of `auto`."""
+PICTURES_BETWEEN_KEYS = 30
+"""Seeking lands within 3 s at 10 Hz; a mosaic of all cameras rarely moves as a whole, so keys cost little."""
+_TICKS_PER_S = {"h264_nvenc": 90_000, "libx264": 90_000, "mpeg4": 60_000}
+"""Clock of presentation times: the 90 kHz of MPEG systems (ISO/IEC 13818-1), a tick of 11 µs. MPEG-4 part 2 holds the clock in
+16 bits (ISO/IEC 14496-2), a tick of 17 µs."""
+_BT709 = 1
+"""Number of BT.709 for matrix, primaries and transfer alike (ITU-T H.273)."""
+_LAMBDA_PER_QP = 118  # FFmpeg's FF_QP2LAMBDA
+
+
+class EncoderSettings(Protocol):
+    """What this file takes of the section `render` of the settings."""
+
+    @property
+    def crf(self) -> int:
+        """x264's constant rate factor, 0 (lossless) to 51; other encoders take it as their own scale's like."""
+
+    @property
+    def preset(self) -> str:
+        """x264's preset, such as ``superfast``."""
+
+    @property
+    def codec(self) -> str:
+        """``auto``, or one of `CODECS`."""
+
+
+def choose_codec(settings: EncoderSettings, size_wh: tuple[int, int]) -> str | None:
+    """The encoder for pictures of this size; None where none of those allowed is there."""
+    import av
+
+    wanted = CODECS if settings.codec == "auto" else (settings.codec,)
+    for codec in wanted:
+        if codec not in av.codecs_available:
+            continue
+        if codec != "h264_nvenc" or _encodes(codec, size_wh):
+            return codec
+    return None
+
+
+@lru_cache(maxsize=64)
+def _encodes(codec: str, size_wh: tuple[int, int]) -> bool:
+    """Whether it makes something of a picture: that a driver is named says little of the card and its licence."""
+    import av
+
+    width, height = size_wh
+    try:
+        context: Any = av.CodecContext.create(codec, "w")
+        context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+        context.time_base = Fraction(1, 25)
+        frame = av.VideoFrame(width, height, "yuv420p")
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        frame.pts, frame.time_base = 0, context.time_base
+        return bool([*context.encode(frame), *context.encode(None)])
+    except (av.FFmpegError, ValueError, OSError):
+        return False
+
+
+def add_stream(
+    container: Any, codec: str, size_wh: tuple[int, int], settings: EncoderSettings, bits_per_s: int | None
+) -> tuple[Any, int]:
+    """A stream of the opened container, and its ticks a second.
+
+    Args:
+        container: PyAV's.
+        codec: from `choose_codec`.
+        size_wh: width and height, px.
+        settings: rate factor and preset.
+        bits_per_s: mean rate instead of the rate factor.
+
+    Raises:
+        av.FFmpegError: the encoder refuses.
+    """
+    stream = container.add_stream(codec, options=_options(codec, settings, bits_per_s))
+    stream.width, stream.height = size_wh
+    stream.pix_fmt = "yuv420p"
+    context = stream.codec_context
+    context.thread_count = 1
+    context.gop_size = PICTURES_BETWEEN_KEYS
+    if bits_per_s is not None:
+        context.bit_rate = bits_per_s
+    ticks = _TICKS_PER_S[codec]
+    stream.time_base = context.time_base = Fraction(1, ticks)
+    context.color_range = 1  # "tv", 16..235
+    context.colorspace = context.color_primaries = context.color_trc = _BT709
+    context.open()
+    return stream, ticks
+
+
+def _options(codec: str, settings: EncoderSettings, bits_per_s: int | None) -> dict[str, str]:
+    if codec == "libx264":
+        options = {
+            "preset": settings.preset,
+            "bf": "0",
+            "x264-params": "threads=1:lookahead-threads=1:sliced-threads=0",
+        }
+        return options if bits_per_s is not None else {**options, "crf": str(settings.crf)}
+    if codec == "h264_nvenc":
+        options = {"preset": "p4", "bf": "0", "rc": "vbr", "forced-idr": "1"}
+        return options if bits_per_s is not None else {**options, "cq": str(settings.crf), "b": "0"}
+    # Quantisers of MPEG-4 part 2 go from 1 to 31, x264's in six steps to the double: 24 is about 4.
+    quantiser = min(max(round(2 ** ((settings.crf - 12) / 6)), 1), 31)
+    if bits_per_s is not None:
+        return {"bf": "0"}
+    return {"bf": "0", "flags": "+qscale", "global_quality": str(_LAMBDA_PER_QP * quantiser)}

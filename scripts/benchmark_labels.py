@@ -1,0 +1,191 @@
+"""How right the labels of simulated drives are, and how many, beside those of a plain score threshold.
+
+    python scripts/benchmark_labels.py [--seeds 1 2 3] [--duration 24] [--accept 0.9] [--cache DIR]
+
+Truth boxes of drawn drives go through correlated detector noise, fusion and tracks into a run's tables (no pixels); their
+labels are compared with the truth. A label is right where it overlaps a true box of its class by half (IoU), one to one. True boxes
+count from 30 px and a fifth visible on; labels on others are neither right nor wrong. *any class* takes a car called a truck
+for right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from benchmark_truth import make_truth
+
+from perception_batch.geometry import box_iou
+from perception_batch.labelling import open_runs
+from perception_batch.labels.label_settings import LabelSettings, PerClass
+from perception_batch.labels.run_rows import BoxRows, FloatArray, IntArray, stretches
+from perception_batch.labels.scored_boxes import ACCEPTED, ScoredBoxes, joined
+from perception_batch.labels.scoring import score_stretch
+from perception_batch.ontology import Ontology
+from perception_batch.simulate.detector_noise import LABELS, CorrelatedNoise
+from perception_batch.simulate.settings import SimulateSettings
+from perception_batch.simulate.truth_boxes import truth_images
+
+LEAST_HEIGHT_PX, LEAST_VISIBLE, LEAST_IOU = 30.0, 0.2, 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class TrueBoxes:
+    """What one image truly shows."""
+
+    xyxy: FloatArray
+    labels: tuple[str, ...]
+    groups: tuple[str, ...]
+    counts: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Boxes to judge, by falling trust."""
+
+    place: tuple[tuple[int, str], ...]
+    """(N,) timestep and camera."""
+    xyxy: FloatArray
+    labels: tuple[str, ...]
+    trust: FloatArray
+
+
+def true_boxes(truth: Path) -> dict[tuple[int, str], TrueBoxes]:
+    """By timestep and camera."""
+    ontology, out = Ontology(), {}
+    for image in truth_images(truth):
+        entries = [ontology.find(box.label) for box in image.boxes]
+        name = image.camera if isinstance(image.camera, str) else image.camera.name
+        out[image.timestep, name] = TrueBoxes(
+            np.array([box.box_px for box in image.boxes]).reshape(-1, 4),
+            tuple(entry.name if entry else "" for entry in entries),
+            tuple(entry.group if entry else "" for entry in entries),
+            np.array(
+                [
+                    b.box_px[3] - b.box_px[1] >= LEAST_HEIGHT_PX and b.visible_fraction >= LEAST_VISIBLE
+                    for b in image.boxes
+                ],
+                bool,
+            ),
+        )
+    return out
+
+
+def judge(found: Found, truth: dict[tuple[int, str], TrueBoxes], *, any_class: bool) -> IntArray:
+    """(N,) 1 right, 0 wrong, -1 neither."""
+    groups = {name: entry.group for name, entry in Ontology().classes.items()}
+    out, used = np.zeros(len(found.trust), np.int64), set()
+    for row in np.argsort(-found.trust, kind="stable").tolist():
+        there = truth[found.place[row]]
+        label = found.labels[row]
+        if not len(there.xyxy):
+            continue
+        overlap = box_iou(found.xyxy[row : row + 1], there.xyxy)[0]
+        names, own = (there.groups, groups[label]) if any_class else (there.labels, label)
+        free = [
+            j
+            for j in np.flatnonzero(overlap >= LEAST_IOU).tolist()
+            if names[j] == own and (found.place[row], j) not in used
+        ]
+        counting = [j for j in free if there.counts[j]]
+        if free:
+            best = max(counting or free, key=lambda j: overlap[j])
+            used.add((found.place[row], best))
+            out[row] = 1 if counting else -1
+    return out
+
+
+def recall_at(precision: float, verdict: IntArray, trust: FloatArray, total: int) -> float:
+    """The most that a threshold on `trust` finds at this precision."""
+    ordered = verdict[np.argsort(-trust, kind="stable")]
+    right, wrong = np.cumsum(ordered == 1), np.cumsum(ordered == 0)
+    enough = np.flatnonzero((right >= precision * (right + wrong)) & (right + wrong >= 50))
+    return float(right[enough[-1]] / total) if len(enough) else 0.0
+
+
+def found_of(
+    boxes: BoxRows | ScoredBoxes, labels: list[str], trust: FloatArray, cameras: tuple[str, ...]
+) -> Found:
+    """Rows as they are judged."""
+    place = tuple(
+        (t, cameras[c]) for t, c in zip(boxes.timestep.tolist(), boxes.camera.tolist(), strict=True)
+    )
+    return Found(place, boxes.xyxy, tuple(labels), trust)
+
+
+def compare(truth_folder: Path, run: Path, settings: LabelSettings) -> str:
+    """One drive's figures as lines."""
+    source = open_runs([run], None, settings, None)[0]
+    cameras, classes = source.run.cameras, source.facts.classes
+    scored, raw = [], []
+    for stretch in stretches(run, cameras):
+        scored.append(score_stretch(stretch, source.facts, settings))
+        inside = (stretch.boxes.timestep >= stretch.start) & (stretch.boxes.timestep < stretch.stop)
+        raw.append(stretch.boxes.rows(inside))
+    boxes = joined(scored)
+    accepted = boxes.rows(boxes.band == ACCEPTED)
+    truth = true_boxes(truth_folder)
+    total = sum(
+        sum(1 for label, counts in zip(t.labels, t.counts, strict=True) if counts and label in classes)
+        for t in truth.values()
+    )
+    labels = [classes[i] for i in accepted.class_index.tolist()]
+    found = found_of(accepted, labels, accepted.quality, cameras)
+    lines = []
+    for any_class in (False, True):
+        verdict = judge(found, truth, any_class=any_class)
+        right, wrong = int((verdict == 1).sum()), int((verdict == 0).sum())
+        precision = right / max(1, right + wrong)
+        plain_verdict, plain_score = [], []
+        for part in raw:
+            names = [LABELS[i] for i in part.class_id.tolist()]
+            keep = np.array([name in classes for name in names], bool)
+            own = found_of(part.rows(keep), [n for n in names if n in classes], part.score[keep], cameras)
+            plain_verdict.append(judge(own, truth, any_class=any_class))
+            plain_score.append(own.trust)
+        verdicts, scores = np.concatenate(plain_verdict), np.concatenate(plain_score)
+        same, at_97 = (recall_at(p, verdicts, scores, total) for p in (precision, 0.97))
+        lines.append(
+            f"  {'any class ' if any_class else 'with class'}  labels: precision {precision:.4f} recall {right / total:.4f}   "
+            f"score threshold: recall {same:.4f} at that precision, {at_97:.4f} at 0.97"
+        )
+        if not any_class:
+            lost = accepted.recovered
+            counts = [int((verdict[lost] == v).sum()) for v in (1, 0, -1)]
+            lines.append(
+                f"  recovered   {counts[0]} right, {counts[1]} wrong, {counts[2]} where the truth does not count"
+            )
+    return "\n".join([f"  {total} true boxes count, {len(accepted)} labels", *lines])
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], epilog="example: benchmark_labels.py --seeds 1"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--duration", type=float, default=24.0, help="seconds of each drive (24)")
+    parser.add_argument("--rate", type=float, default=10.0, help="timesteps a second (10)")
+    parser.add_argument("--accept", type=float, default=LabelSettings().accept.usual)
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "perception_batch_truth")
+    options = parser.parse_args()
+    sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+    from noisy_run import write_noisy_run
+
+    settings = replace(LabelSettings(), accept=PerClass(options.accept))
+    for seed in options.seeds:
+        drive = SimulateSettings(duration_s=options.duration, rate_hz=options.rate, seed=seed)
+        truth = make_truth(options.cache, drive)
+        with tempfile.TemporaryDirectory() as folder:
+            run = write_noisy_run(truth, Path(folder) / "drive", CorrelatedNoise(seed))
+            print(f"seed {seed}\n{compare(truth, run, settings)}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

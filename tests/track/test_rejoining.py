@@ -1,0 +1,88 @@
+"""What is hidden for a while and comes out again: who it was is known, whatever its first corner looked like."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from track.track_scene import START_NS, Seen, timestep, track
+
+from perception_batch.track import following, matching, motion
+from perception_batch.track.lives import Life
+from perception_batch.track.motion import Beliefs
+from perception_batch.track.rejoining import may_rejoin
+from perception_batch.track.sighting import Sightings
+
+
+def car(left_m: float, right_m: float, range_m: float = 25.0) -> Seen:
+    """The part of a car across the line of sight that shows, placed at that part's middle."""
+    ahead = range_m - 1.5
+    middle = 0.5 * (left_m + right_m)
+    box = (480 - 700 * left_m / ahead, 300.0, 480 - 700 * right_m / ahead, 300 + 700 * 1.5 / ahead)
+    return Seen((range_m, middle), box=box)
+
+
+def test_both_ends_of_a_thing_behind_a_pillar_are_one_thing() -> None:
+    """A car of 4.6 m, hidden but for its left end, then wholly, then but for its right end."""
+    drive = []
+    for k in range(60):
+        if k < 20 or k >= 40:
+            drive.append(timestep(k, [car(2.3, -2.3)]))
+        elif 25 <= k < 29:
+            drive.append(timestep(k, []))
+        else:
+            drive.append(timestep(k, [car(2.3, 1.5) if k < 25 else car(-1.5, -2.3)]))
+    told = track(drive)
+    assert {i for ids in told.tracks() for i in ids} == {0}
+    for k, item in told.of_track(0).items():
+        assert abs(float(item.position_m[1])) < (1.2 if 20 <= k < 40 else 0.6)
+        assert np.hypot(*item.velocity_mps[:2]) < 3.0
+
+
+def reappearing(k: int) -> list[Seen]:
+    """Gone for 0.6 s, and then a second in which it seems to come from beside."""
+    if k < 30:
+        return [car(1.0, -1.0)]
+    beside = max(0.0, 2.0 - 0.2 * (k - 36))
+    return [] if k < 36 else [car(1.0 + beside, -1.0 + beside)]
+
+
+def test_a_young_track_that_goes_on_where_one_was_lost_is_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    drive = [timestep(k, reappearing(k)) for k in range(70)]
+    told = track(drive)
+    assert {i for ids in told.tracks() for i in ids} == {0}
+    (summary,) = told.finished
+    assert (summary.track_id, summary.first_stamp_ns, summary.last_stamp_ns) == (0, START_NS, START_NS + 6_900_000_000)
+    assert summary.observed == sum(len(reappearing(k)) for k in range(70))
+    monkeypatch.setattr(following, "rejoin", lambda *_: None)
+    without = track(drive)
+    assert {i for ids in without.tracks() for i in ids} == {0, 1}
+
+
+def test_two_that_were_there_together_are_never_one() -> None:
+    drive = [timestep(k, [car(1.0, -1.0)] * (k < 40) + [car(3.5, 1.8)] * (k >= 38)) for k in range(80)]
+    told = track(drive)
+    assert {i for ids in told.tracks() for i in ids} == {0, 1}
+    assert sorted(s.track_id for s in told.finished) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "unseen_ns", "expected"), [("real", 5, True), ("real", 11, False), ("ghost", 5, False)]
+)
+def test_only_what_was_real_and_seen_lately_goes_on(verdict: str, unseen_ns: int, expected: bool) -> None:
+    life = Life(0, "vehicle", 100, verdict=verdict, seen_ns=[100])  # type: ignore[arg-type]
+    assert may_rejoin(life, 100 + unseen_ns, 10) is expected
+    Life(1, "vehicle", 105, votes={"car": 1.0}).continue_from(life)
+    assert not may_rejoin(life, 101, 10)
+
+
+def test_of_two_tracks_at_one_place_the_surer_one_is_seen() -> None:
+    """Else one that was lost long ago, and may be anywhere, would be as good a guess for everything."""
+    place = np.array([[20.0, 3.0]])
+    covariance = np.stack([np.eye(4) * 0.1, np.eye(4) * 30.0])
+    beliefs = motion.in_polar(Beliefs(np.tile([20.0, 3.0, 0.0, 0.0], (2, 1)), covariance), np.zeros(2))
+    polar = beliefs.mean[:1, :2] + [0.01, 0.002]
+    noise = np.diag([0.03**2, 0.005**2])[None]
+    seen = Sightings(place, polar, noise, noise, np.zeros(1), np.ones(1))
+    distance2, room = matching.distances2(beliefs, seen, np.zeros((2, 1)))
+    assert distance2[0, 0] > distance2[1, 0]
+    assert (distance2 + room)[0, 0] < (distance2 + room)[1, 0]
