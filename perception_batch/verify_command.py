@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=number,
         default=2.0,
         metavar="PERCENT",
-        help="boxes that fp16 may lose or gain (2)",
+        help="boxes that fp16 and bf16 may lose or gain (2)",
     )
     parser.add_argument(
         "--limit-int8",
