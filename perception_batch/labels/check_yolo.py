@@ -48,6 +48,8 @@ def check_yolo(folder: Path, data_file: str, images: ImageTable, found: FindingL
             if split != "test":
                 found.add("split-empty", data_file, f"no {split}; Ultralytics asks for train and val")
             continue
+        if split == "val" and value == data.get("train"):
+            continue  # without a split val of its own; the card says so
         for entry in value if isinstance(value, list) else [value]:
             place = inside(entry)
             if place is None or not (folder / place).is_dir():

@@ -82,13 +82,17 @@ class YoloWriter:
 
         # No `path`: Ultralytics then takes the file's own folder, so the set can be moved; a relative `path` would
         # be looked up from the working directory or its own datasets folder.
+        # A trainer refuses an empty val. With too few drives for one, it gets train again, and the file says so.
+        no_val = self._splits == {"train"}
         data = {
             "train": "images/train",
-            "val": "images/val",
+            "val": "images/train" if no_val else "images/val",
             **({"test": "images/test"} if "test" in self._splits else {}),
             "names": dict(enumerate(self._classes)),
         }
         head = "# Ultralytics YOLO, task detect. Folders are relative to this file; boxes to ignore: ignored.json.\n"
+        if no_val:
+            head += "# There was too little for a split val: train stands in for it, and its scores say nothing.\n"
         return head + yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
     def discard(self) -> None:

@@ -284,6 +284,10 @@ def test_a_jpeg_without_its_end_mark(tmp_path: Path) -> None:
 
 def test_splits_without_images(tmp_path: Path) -> None:
     write_set(tmp_path / "yolo", "yolo", [i for i in few_images() if i.split == "train"])
+    assert rules(tmp_path / "yolo") == set()
+    data = tmp_path / "yolo" / "data.yaml"
+    assert "train stands in for it" in data.read_text()
+    data.write_text(data.read_text().replace("val: images/train", "val: images/val"))
     assert rules(tmp_path / "yolo") == {"split-empty"}
     write_set(tmp_path / "coco", "coco", [i for i in few_images() if i.split == "train"])
     assert rules(tmp_path / "coco") == set()
