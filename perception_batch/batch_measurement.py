@@ -22,13 +22,15 @@ import numpy.typing as npt
 from perception_batch.chain import Profile, ReadyShot, Threads
 from perception_batch.config import DetectConfig, RunConfig, parse_config
 from perception_batch.detect import Detector, DetectorInfo, batch_size_key, open_detector
+from perception_batch.energy import EnergyMeter
 from perception_batch.errors import LogError, PerceptionBatchError
 from perception_batch.flow import closed
 from perception_batch.geometry import DetectorView
-from perception_batch.job import Job, open_drive
+from perception_batch.job import Job, Progress, open_drive
 from perception_batch.pipeline import decode_workers, run_drive
 from perception_batch.prepared_frames import boxes_of, prepared_frames
 from perception_batch.read import log_path
+from perception_batch.stage_costs import measure_stages
 from perception_batch.types import Detections
 
 POOL_IMAGES = 32
@@ -50,7 +52,7 @@ class Request:
     stop: str | None
     """First time not used any more."""
     what: str
-    """``open`` the model only, ``run``, or ``run+decode``: also how fast decoding is alone."""
+    """``open`` the model only, ``run``, ``run+decode``: also how fast decoding is alone, or what its ``stages`` cost."""
 
 
 @dataclass(slots=True)
@@ -115,6 +117,8 @@ def measure(request: Request) -> dict[str, Any]:
             return _opened(detector.info)
         finally:
             detector.close()
+    if request.what == "stages":
+        return {"stages_core_ms": measure_stages(job)}
     figures = _end_to_end(job)
     return figures | _alone(job, decoding=request.what == "run+decode")
 
@@ -129,8 +133,21 @@ def _opened(info: DetectorInfo) -> dict[str, Any]:
     }
 
 
+class _AtStart(Progress):
+    """Begins to count energy where the chain begins."""
+
+    def __init__(self, meter: EnergyMeter) -> None:
+        self._meter = meter
+
+    def start(self, drive: str, images: int) -> None:
+        """All is loaded."""
+        super().start(drive, images)
+        self._meter.start()
+
+
 def _end_to_end(job: Job) -> dict[str, Any]:
     timed: list[TimedDetector] = []
+    meter = EnergyMeter()
 
     def open_timed(settings: DetectConfig) -> Detector:
         timed.append(TimedDetector(open_detector(settings)))
@@ -138,7 +155,8 @@ def _end_to_end(job: Job) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory(prefix="perception-batch-") as folder:
         own = Job(job.drive, job.paths, Path(folder), job.config, job.cameras, stop=job.stop)
-        outcome = run_drive(own, open_with=open_timed)
+        outcome = run_drive(own, _AtStart(meter), open_with=open_timed)
+        energy = meter.used()
     timing, images = outcome.manifest.timing, int(outcome.manifest.counts["frames_used"])
     if not images:
         raise LogError(job.paths[0], "has no frame that can be decoded in the part that is measured")
@@ -156,6 +174,9 @@ def _end_to_end(job: Job) -> dict[str, Any]:
         "batch_p95_ms": float(np.percentile(latency_ms, 95)),
         "peak_host_mb": peak_host_mb(),
         "peak_cuda_mb": peak_cuda_mb(),
+        "cpu_j_per_1000": None if energy.cpu_j is None else 1e3 * energy.cpu_j / images,
+        "gpu_j_per_1000": None if energy.gpu_j is None else 1e3 * energy.gpu_j / images,
+        "energy_absent": energy.absent,
     }
 
 

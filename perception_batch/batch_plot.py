@@ -47,6 +47,7 @@ def plot_sweep(found: Sweep, path: Path) -> None:
                 zorder=5,
                 label=f"recommended: batch {chosen.batch_size}",
             )
+    _draw_loops(speed, memory, found)
     sizes = sorted({row.variant.batch_size for row in found.rows})
     memory.set_xscale("log", base=2)
     memory.set_xticks(sizes, [str(size) for size in sizes])
@@ -95,6 +96,16 @@ def _draw(speed: Axes, memory: Axes, group: Group, rows: list[SweepRow], color: 
         if known:
             xs, ys = zip(*known, strict=True)
             memory.plot(xs, ys, line, marker="o", markersize=4, label=f"{where}: {name}", **style)
+
+
+def _draw_loops(speed: Axes, memory: Axes, found: Sweep) -> None:
+    """A line across for each loop: it has no batch size of ours."""
+    greys = ("#444444", "#777777", "#aaaaaa")
+    for color, row in zip(greys, (row for row in found.loops if not row.error), strict=False):
+        speed.axhline(
+            row.images_per_s, color=color, linestyle=(0, (6, 2)), linewidth=1.6, label=row.variant.backend
+        )
+        memory.axhline(row.figures["peak_host_mb"].median, color=color, linestyle=(0, (6, 2)), linewidth=1.2)
 
 
 def _text(value: object) -> str:

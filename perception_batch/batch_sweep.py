@@ -6,20 +6,23 @@ import csv
 import io
 import itertools
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from perception_batch.batch_measurement import Request, to_json
+from perception_batch.benchmark_notes import notes_on
 from perception_batch.config import RunConfig
 from perception_batch.errors import ModelError, printable
 from perception_batch.job import Job, open_drive
+from perception_batch.loop_rows import prepared_loops
+from perception_batch.manifest_sections import usable_cores
+from perception_batch.stage_costs import StageCosts
 
 NEAR_BEST = 0.97
 """The recommended batch is the smallest with at least this share of the best throughput."""
@@ -33,6 +36,9 @@ FIGURES = (
     "peak_host_mb",
     "peak_cuda_mb",
     "startup_s",
+    "cpu_j_per_1000",
+    "gpu_j_per_1000",
+    "euro_per_1000",
 )
 """What is measured of each variant; the table holds median, least and most of each."""
 Say = Callable[[str], None]
@@ -109,7 +115,7 @@ class Spread:
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
         """Of at least one value."""
-        return cls(round(statistics.median(values), 4), round(min(values), 4), round(max(values), 4))
+        return cls(*(round(value, 6) for value in (statistics.median(values), min(values), max(values))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,8 @@ class SweepRow:
     """By a name of `FIGURES`, those that are known."""
     error: str = ""
     """Why it could not be measured."""
+    by_turn: tuple[float, ...] = ()
+    """Images a second of each repeat."""
 
     @property
     def images_per_s(self) -> float:
@@ -149,12 +157,37 @@ class Sweep:
     """In the order of the grid."""
     recommended: Variant
     """See `recommend`."""
-    notes: tuple[str, ...]
+    loops: tuple[SweepRow, ...] = ()
+    """What a user would write instead; no rivals of the rows."""
+    stages: StageCosts | None = None
+    """Of the recommended variant, where they were asked for."""
+    energy_absent: str = ""
+    """Why a figure of energy is not known."""
+    notes: tuple[str, ...] = ()
     """One line each."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON."""
         return asdict(self)
+
+    def row_of(self, variant: Variant) -> SweepRow:
+        """The row of a variant."""
+        return next(row for row in self.rows if row.variant == variant)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What is measured and said beside the grid."""
+
+    loops: tuple[str, ...] = ()
+    """Names of `loop_rows.Loop`."""
+    stages: bool = False
+    """What the recommended variant's stages cost alone; on the CPU, where they share the cores."""
+    euro_per_hour: float | None = None
+    """Price of the machine."""
+
+
+NOTHING = Beside()
 
 
 def sweep(
@@ -163,6 +196,7 @@ def sweep(
     cameras: tuple[str, ...] | None,
     images: int,
     grid: Grid,
+    beside: Beside = NOTHING,
     say: Say = lambda _: None,
 ) -> Sweep:
     """Measure every variant, each repeat in a process of its own, all variants in turn before any comes again.
@@ -173,45 +207,68 @@ def sweep(
         cameras: only these.
         images: about so many from the start of the log; 0: all.
         grid: what is tried.
+        beside: what else is measured.
         say: hears one line a measurement.
 
     Raises:
         LogError: nothing readable.
         ModelError: no variant works.
     """
-    stop, count = _part(paths, config, cameras, images)
+    stop, count, cameras_used = _part(paths, config, cameras, images)
     names = tuple(str(path) for path in paths)
     variants = grid.variants()
     errors = _open_each(variants, config, names)
     found: dict[Variant, list[dict[str, Any]]] = {variant: [] for variant in variants}
-    for turn in range(grid.repeats):
-        for variant in variants:
-            if variant in errors:
-                continue
-            first = variant.batch_size == min(grid.batch_sizes)
-            what = "run+decode" if first else "run"
-            request = Request(names, variant.settings(config), cameras, stop, what)
-            result = in_own_process(request)
-            if "error" in result:
-                errors[variant] = str(result["error"])
-                say(f"{_name(variant)}: {printable(result['error'])}")
-                continue
-            found[variant].append(result)
-            say(f"turn {turn + 1}, {_name(variant)}: {result['images_per_s']:.1f} images/s")
+    with prepared_loops(beside.loops, paths, config, images) as loops:
+        ways = {
+            Variant(f"{loop.name} loop", config.detect.image_size, "-", cameras_used): loop for loop in loops
+        }
+        found |= {way: [] for way in ways}
+        for turn in range(grid.repeats):
+            for variant in (*variants, *ways):
+                if variant in errors:
+                    continue
+                if variant in ways:
+                    result = ways[variant].measure()
+                else:
+                    first = variant.batch_size == min(grid.batch_sizes)
+                    what = "run+decode" if first else "run"
+                    settings = variant.settings(config)
+                    result = in_own_process(Request(names, settings, cameras, stop, what))
+                if "error" in result:
+                    errors[variant] = str(result["error"])
+                    say(f"{_name(variant)}: {printable(result['error'])}")
+                    continue
+                if beside.euro_per_hour is not None:
+                    result["euro_per_1000"] = beside.euro_per_hour / 3.6 / result["images_per_s"]
+                found[variant].append(result)
+                say(f"turn {turn + 1}, {_name(variant)}: {result['images_per_s']:.1f} images/s")
     rows = tuple(_row(variant, found[variant], errors.get(variant, "")) for variant in variants)
     if all(row.error for row in rows):
         raise ModelError(rows[0].error)
     rows = tuple(_with_decoding(row, rows) for row in rows)
     chosen = recommend(rows)
-    return Sweep(
+    costs = None
+    if beside.stages and next(row for row in rows if row.variant == chosen).used["device"] == "cpu":
+        costs = _stage_costs(Request(names, chosen.settings(config), cameras, stop, "stages"))
+    results = [result for variant in variants for result in found[variant]]
+    made = Sweep(
         tuple(path.name for path in paths),
         config.detect.model,
-        len(os.sched_getaffinity(0)),
+        usable_cores(),
         grid.repeats,
         rows,
         chosen,
-        tuple(_notes(rows, chosen, count, grid)),
+        tuple(_row(way, found[way], errors.get(way, "")) for way in ways),
+        costs,
+        next((str(r["energy_absent"]) for r in results if r.get("energy_absent")), ""),
     )
+    return replace(made, notes=tuple(notes_on(made, count)))
+
+
+def _stage_costs(request: Request) -> StageCosts | None:
+    result = in_own_process(request)
+    return None if "error" in result else StageCosts(result["stages_core_ms"], usable_cores())
 
 
 def recommend(rows: Sequence[SweepRow]) -> Variant:
@@ -279,7 +336,7 @@ def as_csv(found: Sweep) -> str:
     head += [f"{name}{part}" for name in FIGURES for part in ("", "_least", "_most")]
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)
-    for row in found.rows:
+    for row in (*found.rows, *found.loops):
         used, v = row.used, row.variant
         cells: list[Any] = [used.get("backend", v.backend), used.get("precision", ""), used.get("device", "")]
         cells += [v.image_size, v.workers, v.batch_size, row.images, row.error]
@@ -292,15 +349,15 @@ def as_csv(found: Sweep) -> str:
 
 def _part(
     paths: tuple[Path, ...], config: RunConfig, cameras: tuple[str, ...] | None, images: int
-) -> tuple[str | None, int]:
-    """Where to stop for so many images, and how many that gives by the index."""
+) -> tuple[str | None, int, int]:
+    """Where to stop for so many images, how many that gives by the index, and the number of cameras."""
     with open_drive(Job("benchmark", paths, Path(), config, cameras)) as opened:
         total = sum(opened.log.cameras[name].count for name in opened.selected)
         if not images or total <= images:
-            return None, total
+            return None, total, len(opened.selected)
         first = opened.head.first_stamp_ns
         length = max(opened.log.stop_ns - opened.log.start_ns, 1)
-        return str(first + max(1, length * images // total)), images
+        return str(first + max(1, length * images // total)), images, len(opened.selected)
 
 
 def _open_each(variants: Sequence[Variant], config: RunConfig, names: tuple[str, ...]) -> dict[Variant, str]:
@@ -325,7 +382,8 @@ def _row(variant: Variant, results: Sequence[dict[str, Any]], error: str) -> Swe
     used = {key: results[0][key] for key in ("backend", "precision", "device", "batch_size", "copies")}
     used["batch_size_key"] = results[0].get("batch_size_key")
     used["decode_workers"] = next((r["decode_workers"] for r in results if "decode_workers" in r), None)
-    return SweepRow(variant, used, int(results[0]["images"]), figures)
+    rates = tuple(float(result["images_per_s"]) for result in results)
+    return SweepRow(variant, used, int(results[0]["images"]), figures, by_turn=rates)
 
 
 def _with_decoding(row: SweepRow, rows: Sequence[SweepRow]) -> SweepRow:
@@ -339,35 +397,8 @@ def _with_decoding(row: SweepRow, rows: Sequence[SweepRow]) -> SweepRow:
         if same and "decode_alone_per_s" in other.figures:
             figures = row.figures | {"decode_alone_per_s": other.figures["decode_alone_per_s"]}
             used = row.used | {"decode_workers": other.used["decode_workers"]}
-            return SweepRow(v, used, row.images, figures)
+            return replace(row, used=used, figures=figures)
     return row
-
-
-def _notes(rows: Sequence[SweepRow], chosen: Variant, images: int, grid: Grid) -> list[str]:
-    notes = []
-    largest = max(grid.batch_sizes)
-    if images < 8 * largest:
-        notes.append(
-            f"{images} images are few for batches of {largest}: start and end weigh; a longer log tells more"
-        )
-    row = next(row for row in rows if row.variant == chosen)
-    decode, device = (row.figures.get(name) for name in ("decode_alone_per_s", "device_alone_per_s"))
-    if decode is None or device is None:
-        return notes
-    if row.used["device"] == "cpu":
-        shared = 1 / (1 / decode.median + 1 / device.median)
-        notes.append(
-            f"decoding and detection share {len(os.sched_getaffinity(0))} cores: {decode.median:.1f} and "
-            f"{device.median:.1f} images/s alone make about {shared:.1f} together"
-        )
-    elif decode.median < device.median:
-        workers = row.used["decode_workers"] or 1
-        need = -(-workers * device.median // decode.median)
-        notes.append(
-            f"decoding is the limit: the device could take {device.median:.0f} images/s, {workers} workers decode "
-            f"{decode.median:.0f}; about {need:.0f} cores would feed it"
-        )
-    return notes
 
 
 def _name(variant: Variant) -> str:

@@ -28,7 +28,8 @@ def ordered_batches(
 
     With one function it is called in the caller's thread. With several, which must give the same results,
     each has a batch of its own; none is ever called by two threads at once. With several `lanes` the functions are
-    shared out to them in turn, and so are the batches: which lane a batch goes to never depends on timing.
+    shared out to them in turn, and so are the batches, anew behind each barrier: which lane a batch goes to never depends
+    on timing, nor on what was before the barrier.
 
     An item whose bucket is None needs no work: its result is None. Lists are short only where the barrier
     changes (a new segment), at the end, or where a rare bucket would hold back more than `most_pending`
@@ -96,6 +97,7 @@ def _ordered_batches(
             if number and fence != current:
                 for open_key in list(filling):
                     flush(open_key)
+                batches.restart()
             current = fence
             slot: _Slot[A, B] = _Slot(item, number, key is None)
             order.append(slot)

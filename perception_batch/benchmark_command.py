@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perception_batch.command_options import add_settings, count, positive_count
+from perception_batch.command_options import add_settings, count, number, positive_count
 
 if TYPE_CHECKING:
     from perception_batch.batch_sweep import Grid, Sweep, SweepRow
@@ -19,6 +19,10 @@ EXAMPLE = (
 )
 _BACKENDS = ("auto", "torch", "openvino", "onnx", "tensorrt")
 _PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+_COSTS = (
+    ("kJ/1000", ("cpu_j_per_1000", "gpu_j_per_1000"), 2),
+    ("euro/1000", ("euro_per_1000",), 5),
+)
 FILES = ("benchmark.json", "benchmark.csv", "benchmark.png")
 
 
@@ -46,6 +50,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--repeats", type=positive_count, default=3, metavar="N", help="runs of each (3)")
     parser.add_argument(
+        "--loops",
+        action="store_true",
+        help="also what one would write without this program: rows plain loop (YOLO.predict per timestep) and "
+        "informed loop (on Ultralytics' OpenVINO export)",
+    )
+    parser.add_argument(
+        "--stages",
+        action="store_true",
+        help="also what each stage costs alone, and the share of that bound reached (CPU)",
+    )
+    parser.add_argument(
+        "--euro-per-hour", type=number, metavar="EURO", help="price of the machine, for euro per 1,000 images"
+    )
+    parser.add_argument(
         "--out", type=Path, default=Path("benchmark"), metavar="DIR", help="folder of the files (benchmark)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what an earlier benchmark left")
@@ -66,7 +84,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     """
     from perception_batch.apply_settings import apply_settings
     from perception_batch.batch_plot import plot_sweep
-    from perception_batch.batch_sweep import Grid, as_csv, batch_sizes_by_key, sweep
+    from perception_batch.batch_sweep import Beside, Grid, as_csv, batch_sizes_by_key, sweep
     from perception_batch.config import load_config
     from perception_batch.detect import remember_batch_size
     from perception_batch.errors import EXIT_OK, WriteError, printable
@@ -101,6 +119,7 @@ def run_command(arguments: argparse.Namespace) -> int:
         None if names is None else tuple(name.strip() for name in names.split(",") if name.strip()),
         arguments.images,
         grid,
+        Beside(_loops() if arguments.loops else (), arguments.stages, arguments.euro_per_hour),
         _say,
     )
     report = found.to_dict() | {"apply": _keys(found, grid, config)}
@@ -140,7 +159,7 @@ def as_text(found: Sweep, out: Path, applied: Path | None) -> str:
         f"{printable(', '.join(found.log))}: {'-'.join(map(str, images))} images a run, median of {found.repeats} (least-most); {found.cores} cores",
         "",
     ]
-    head = (
+    head: tuple[str, ...] = (
         "backend",
         "px",
         "workers",
@@ -154,10 +173,16 @@ def as_text(found: Sweep, out: Path, applied: Path | None) -> str:
         "host MB",
         "CUDA MB",
     )
-    lines += columns(head, [_cells(row, row.variant == found.recommended) for row in good])
+    shown = [*good, *(row for row in found.loops if not row.error)]
+    table = [_cells(row, row.variant == found.recommended) for row in shown]
+    for title, names, digits in _COSTS:  # columns that hardly any machine can fill
+        if any(name in row.figures for row in shown for name in names):
+            head = (*head, title)
+            table = [(*cells, _sum(row, names, digits)) for cells, row in zip(table, shown, strict=True)]
+    lines += columns(head, table)
     lines += [
         f"failed: {row.variant.backend}, {row.variant.image_size} px, batch {row.variant.batch_size}: {printable(row.error)}"
-        for row in found.rows
+        for row in (*found.rows, *found.loops)
         if row.error
     ]
     v = found.recommended
@@ -179,20 +204,34 @@ def _cells(row: SweepRow, chosen: bool) -> tuple[str, ...]:
 
     rate = row.figures["images_per_s"]
     v = row.variant
+    busy = figure("device_busy", 0, 100)
     return (
-        f"{row.used['backend']} {row.used['precision']}",
+        f"{row.used['backend']} {row.used['precision']}".strip(),
         str(v.image_size),
         str(row.used.get("decode_workers") or v.workers),
         f"{v.batch_size}{'*' if chosen else ' '}",
         f"{rate.median:.1f} ({rate.least:.1f}-{rate.most:.1f})",
         figure("device_alone_per_s", 1),
         figure("decode_alone_per_s", 1),
-        figure("device_busy", 0, 100) + " %",
+        busy if busy == "-" else f"{busy} %",
         figure("batch_p50_ms", 1),
         figure("batch_p95_ms", 1),
         figure("peak_host_mb", 0),
         figure("peak_cuda_mb", 0),
     )
+
+
+def _sum(row: SweepRow, names: tuple[str, ...], digits: int) -> str:
+    """Of figures in joules as kJ, of one in euro as it is."""
+    known = [row.figures[name].median for name in names if name in row.figures]
+    return f"{sum(known) / (1e3 if len(names) > 1 else 1):.{digits}f}" if known else "-"
+
+
+def _loops() -> tuple[str, ...]:
+    """The loops; where the processor has a fast 16-bit arithmetic, the informed one without it too."""
+    from perception_batch.detect.openvino_backend import has_bf16
+
+    return ("plain", "informed", "informed-fp32") if has_bf16() else ("plain", "informed")
 
 
 def _say(line: str) -> None:

@@ -275,6 +275,11 @@ class Camera:
         """Whether `base_SE3_camera` is of the log's transforms, which may change while it goes on."""
         return self.source.split("+")[-1] == "tf"
 
+    @property
+    def lens_from_log(self) -> bool:
+        """Whether `intrinsics` are of the log's CameraInfo, which may change while it goes on."""
+        return self.source.split("+")[0] == "camera_info"
+
     def __post_init__(self) -> None:
         # What is written to rig.json must read back as the same numbers: results depend on their last bits.
         object.__setattr__(self, "base_SE3_camera", self.base_SE3_camera.storable())

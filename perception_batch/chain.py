@@ -29,9 +29,11 @@ from perception_batch.ego_motion import Step, SweepWindow, steps
 from perception_batch.errors import DecodeError
 from perception_batch.fusion import measure_lidar
 from perception_batch.geometry import DetectorView
+from perception_batch.lenses import rig_with_lenses
 from perception_batch.looks import CameraViews, Crops, Look, MakeView, Part, parts, whole_images
 from perception_batch.objects import ObjectMaker
 from perception_batch.render import Tile
+from perception_batch.resume import RunningSegments, status_of
 from perception_batch.sync import Synchronizer
 from perception_batch.trajectory import Trajectory
 from perception_batch.types import (
@@ -39,7 +41,6 @@ from perception_batch.types import (
     EgoPose,
     EncodedFrame,
     FrameRow,
-    FrameStatus,
     Image,
     LogItem,
     TimestepResult,
@@ -89,8 +90,10 @@ class ReadyShot:
         return self.pixels.nbytes + crops + self.shot.frame.size_bytes
 
     def looks(self) -> tuple[Look, ...]:
-        """All that the detector sees of it, the whole image first; nothing of a broken one."""
-        return () if self.view is None else (Look(self.view, self.pixels), *self.crops)
+        """All that the detector sees of it, the whole image first; nothing of a broken one, or where boxes are stored."""
+        if self.view is None or self.shot.step.stored is not None:
+            return ()
+        return (Look(self.view, self.pixels), *self.crops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +188,22 @@ def shots(source: Iterable[Step]) -> Iterator[Shot]:
 
 
 class Preparer:
-    """Decodes an image and makes the detector's input of it; called by several threads at once."""
+    """Decodes an image and makes the detector's input of it; called by several threads at once.
+
+    Of an image whose boxes are stored that is done only where the video wants its tile (`tiles`).
+    """
 
     def __init__(
-        self, config: RunConfig, make_view: MakeView, profile: Profile, crops: Crops | None = None
+        self,
+        config: RunConfig,
+        make_view: MakeView,
+        profile: Profile,
+        crops: Crops | None = None,
+        *,
+        tiles: bool = True,
     ) -> None:
         self._config = config
+        self._tiles = tiles
         self.views = CameraViews(config, make_view, crops)
         self._decode = profile.stage("decode")
         self._letterbox = profile.stage("letterbox")
@@ -201,6 +214,10 @@ class Preparer:
         return self.views.of(camera, image_hw)[0]
 
     def __call__(self, shot: Shot) -> ReadyShot:
+        stored = shot.step.stored
+        if stored is not None and (shot.frame.camera in stored.undecodable or not self._tiles):
+            reason = stored.undecodable.get(shot.frame.camera, "")
+            return ReadyShot(shot, None, np.zeros((0, 0, 3), np.uint8), reason)
         own_depth = self._config.camera(shot.frame.camera).bit_depth
         depth = self._config.decode.bit_depth if own_depth is None else own_depth
         try:
@@ -215,7 +232,7 @@ class Preparer:
         view, *crops = self.views.of(frame.camera, frame.original_hw)
         with self._letterbox.measure():
             pixels = prepare(frame.image, view)
-            looks = tuple(Look(crop, prepare(frame.image, crop)) for crop in crops)
+            looks = tuple(Look(crop, prepare(frame.image, crop)) for crop in crops if stored is None)
         return ReadyShot(shot, view, pixels, "", looks)
 
 
@@ -223,7 +240,7 @@ def detected(
     source: Iterator[ReadyShot],
     detectors: Sequence[Detector],
     config: RunConfig,
-    origin_ns: int,
+    segment_of: Callable[[int], int],
     profile: Profile,
     lanes: int = 1,
 ) -> Iterator[tuple[ReadyShot, Detections | None]]:
@@ -232,7 +249,6 @@ def detected(
     What fills a batch are views: an image counts once, and once for each of its crops. Several detectors are copies of one; each works on a batch of its own. On several devices (`lanes`) they stand in turn:
     one of each device, then the next of each.
     """
-    segment_ns = round(config.runs.segment_s * 1e9)
     stage = profile.stage("detect")
 
     def detect(detector: Detector, batch: list[Part[ReadyShot]]) -> list[Detections]:
@@ -252,7 +268,7 @@ def detected(
         size=detectors[0].info.batch_size,
         bucket=lambda part: None if part.look is None else part.look.view.input_hw,
         lanes=lanes,
-        barrier=lambda part: (part.owner.shot.step.frame_set.stamp_ns - origin_ns) // segment_ns,
+        barrier=lambda part: segment_of(part.owner.shot.step.frame_set.stamp_ns),
     )
     return whole_images(found, config.detect.max_detections)
 
@@ -267,14 +283,15 @@ def detected_steps(
     broken: dict[str, str] = {}
     with flow.closed(source):
         for ready, found in source:
-            camera = ready.shot.frame.camera
-            if ready.view is None or found is None:
+            camera, stored = ready.shot.frame.camera, ready.shot.step.stored
+            if stored is not None and camera in stored.detections:
+                boxes[camera], sizes[camera] = stored.detections[camera], stored.image_hw[camera]
+            elif ready.view is None or found is None:
                 broken[camera] = ready.reason
             else:
-                boxes[camera] = found
-                sizes[camera] = ready.view.image_hw
-                if tiles:
-                    pictures[camera] = Tile.of_input(ready.pixels, ready.view)
+                boxes[camera], sizes[camera] = found, ready.view.image_hw
+            if tiles and ready.view is not None:
+                pictures[camera] = Tile.of_input(ready.pixels, ready.view)
             if ready.shot.is_last:
                 yield DetectedStep(ready.shot.step, boxes, sizes, pictures, broken)
                 boxes, sizes, pictures, broken = {}, {}, {}, {}
@@ -312,8 +329,7 @@ def fused_steps(
     with flow.closed(source):
         for item in source:
             frame_set = item.step.frame_set
-            status: dict[str, FrameStatus] = dict(frame_set.status)
-            status.update(dict.fromkeys(item.undecodable, "undecodable"))
+            status = status_of(item)
             rows = [FrameRow.of_unused(frame) for frame in frame_set.unused]
             rows += [
                 FrameRow.of_used(frame, frame_set.index, item.undecodable.get(name, ""))
@@ -325,7 +341,8 @@ def fused_steps(
                 lidar = {}
                 if item.step.sweeps:
                     placed = item.step.base_now_SE3_camera
-                    lidar = measure_lidar(item.detections, item.image_hw, placed, item.step.sweeps, rig)
+                    seen = rig_with_lenses(rig, item.step.lenses)
+                    lidar = measure_lidar(item.detections, item.image_hw, placed, item.step.sweeps, seen)
                 done = objects.push(
                     frame_set.index,
                     frame_set.stamp_ns,
@@ -337,6 +354,7 @@ def fused_steps(
                     item.step.ego,
                     lidar,
                     item.step.mounts,
+                    item.step.lenses,
                 )
             yield from finished(done)
         yield from finished(objects.flush())
@@ -369,7 +387,7 @@ def chain(
     preparer: Preparer,
     draw: Draw | None,
     threads: Threads,
-    origin_ns: int,
+    segments: RunningSegments,
     patience_ns: int,
     tail: list[EgoPose],
     lanes: int = 1,
@@ -391,27 +409,29 @@ def chain(
             tail=tail,
             min_distance_m=config.sync.min_distance_m,
             sweeps=window,
+            wait_for_lenses=source.calibration.follows_lenses,
         ),
         profile.stage("read"),
     )
     read = threads.ahead(
         grouped,
         "read",
-        depth=64,
+        depth=16,
         limit_bytes=queue_bytes,
         size_of=lambda step: step.size_bytes,
     )
     ready = threads.ahead(
-        threads.map(preparer, shots(read), "decode"),
+        threads.map(preparer, shots(segments.recalled(read)), "decode"),
         "decode",
         depth=2 * batch,
         limit_bytes=queue_bytes,
         size_of=lambda item: item.size_bytes,
     )
+    boxes = detected(ready, detectors, config, segments.segment_of, profile, lanes)
     found = threads.ahead(
-        detected_steps(detected(ready, detectors, config, origin_ns, profile, lanes), tiles=draw is not None),
+        segments.landing(detected_steps(boxes, tiles=draw is not None)),
         "detect",
-        depth=2 * batch,
+        depth=max(4, -(-2 * batch // max(len(selected), 1))),  # timesteps
         limit_bytes=queue_bytes,
         size_of=lambda item: item.size_bytes,
     )

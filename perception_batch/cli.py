@@ -14,6 +14,7 @@ from perception_batch import (
     __version__,
     benchmark_command,
     compare_command,
+    demo_command,
     export_command,
     labels_command,
     status_command,
@@ -44,6 +45,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "status": status_command.run_command,
     "report": report_words.run_command,
     "labels": labels_command.run_command,
+    "demo": demo_command.run_command,
 }
 
 
@@ -110,6 +112,22 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--one-drive", action="store_true", help="all LOGs are one drive")
     run.add_argument("--engine", choices=["local"], default="local", help="where the work is done")
     run.add_argument("--workers", type=int, metavar="N", help="threads that decode (decode.workers)")
+    run.add_argument(
+        "--since",
+        metavar="T",
+        help="only drives with a file changed since: 12h, 2d, or a date such as 2026-11-22",
+    )
+    run.add_argument(
+        "--watch", action="store_true", help="go on until stopped: take drives once they have stopped growing"
+    )
+    run.add_argument(
+        "--on-done",
+        metavar="CMD",
+        help="a command after each drive; {drive}, {directory}, {status}, ... stand in it",
+    )
+    run.add_argument(
+        "--prometheus", type=Path, metavar="FILE", help="write the collection's figures for Prometheus"
+    )
     run.add_argument("--overwrite", action="store_true", help="replace what an earlier run left")
     run.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
 
@@ -144,6 +162,8 @@ def build_parser() -> argparse.ArgumentParser:
     status_command.add_arguments(command("status", words, status_command.EXAMPLE))
     words = "One page a run that opens in any browser: video, charts, bird's-eye view, losses; an index for several."
     report_words.add_arguments(command("report", words, report_words.EXAMPLE))
+    words = "See the whole chain at work: a drive that is drawn here, a detector of our own, and the score."
+    demo_command.add_arguments(command("demo", words, demo_command.EXAMPLE))
     return parser
 
 
@@ -190,6 +210,7 @@ def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
     if arguments.command == "run":
         from perception_batch.collection import RunRequest, run_all
         from perception_batch.read import log_path
+        from perception_batch.runs import parse_hook
 
         overrides = list(arguments.set)
         overrides += [f"detect.model={_quoted(arguments.model)}"] if arguments.model else []
@@ -210,6 +231,10 @@ def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
                 one_drive=arguments.one_drive,
                 overwrite=arguments.overwrite,
                 dry_run=arguments.dry_run,
+                since=arguments.since,
+                watch=arguments.watch,
+                on_done=() if arguments.on_done is None else parse_hook(arguments.on_done),
+                prometheus=arguments.prometheus,
                 argv=("perception-batch", *words),
             )
         )

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perception_batch.collection_work import CollectionWork, complain, say
 from perception_batch.config import RunConfig
+from perception_batch.drives_wanted import DrivePlanner
 from perception_batch.errors import (
     EXIT_NOTHING,
     EXIT_OK,
     EXIT_PARTIAL,
     ConfigError,
     PerceptionBatchError,
+    WriteError,
     printable,
 )
 from perception_batch.read import holds_pictures
-from perception_batch.runs import Drive, find_drives
+from perception_batch.runs import Drive, Ledger, find_drives, parse_since, plan_text
 
 if TYPE_CHECKING:
-    from perception_batch.job import Job, Outcome, Progress
+    from perception_batch.job import Job
 
 _log = logging.getLogger(__name__)
 
@@ -55,59 +58,67 @@ class RunRequest:
     """Replace what earlier runs left."""
     dry_run: bool = False
     """Only say what would be done."""
+    since: str | None = None
+    """Only drives with a file that was changed since then, see `parse_since`; None: all."""
+    watch: bool = False
+    """Go on for ever, and take drives once they have stopped growing."""
+    on_done: tuple[str, ...] = ()
+    """A command after each drive, from `parse_hook`; empty: none."""
+    prometheus: Path | None = None
+    """File for the collection's figures; None: none."""
     argv: tuple[str, ...] = ()
     """The command."""
 
 
 def run_all(request: RunRequest) -> int:
-    """Process every drive, print a summary of each, and give the exit status.
+    """Process every drive that has work, print a summary of each, and give the exit status.
 
     Returns:
-        0 where all are done; 3 where one is and another failed or lost too much; else the failure's own
-        status (1 nothing readable, 2 settings, 75 worth another try), 1 where several differ.
+        As `Tally.exit_status`.
 
     Raises:
-        PerceptionBatchError: the paths or names make no sense.
+        PerceptionBatchError: the paths, names or options make no sense.
     """
-    drives = find_drives(
+    if request.cameras is not None and not request.cameras:
+        raise ConfigError("--cameras names no camera; give names such as --cameras cam_front,cam_back")
+    if request.out.exists() and not request.out.is_dir():
+        raise WriteError(f"{printable(request.out)} is a file; choose another --out")
+    since_s = None if request.since is None else parse_since(request.since, time.time())
+    if request.watch and request.dry_run:
+        raise ConfigError("--watch and --dry-run exclude each other")
+    if request.watch:
+        return _watch(request, since_s)
+    drives = drives_of(request)
+    if request.dry_run:
+        return _say_what_would_be_done(request, drives, since_s)
+    with CollectionWork(request, partial(job_of, request), since_s=since_s) as work:
+        work.note_wanted(drives)
+        for drive in drives:
+            work.work(drive, alone=len(drives) == 1)
+        for note in work.ledger.notes:
+            say(f"note: {note}")
+    return work.tally.exit_status()
+
+
+def _watch(request: RunRequest, since_s: float | None) -> int:
+    from perception_batch.watching import watch
+
+    with CollectionWork(request, partial(job_of, request), since_s=since_s) as work:
+        return watch(work, partial(drives_of, request))
+
+
+def drives_of(request: RunRequest) -> list[Drive]:
+    """The drives that were asked for, as they are now.
+
+    Raises:
+        LogError, ConfigError: the paths or names make no sense.
+    """
+    return find_drives(
         request.paths,
         one_drive=request.one_drive,
         template=request.drive_name,
         holds_pictures=holds_pictures,
     )
-    if request.cameras is not None and not request.cameras:
-        raise ConfigError("--cameras names no camera; give names such as --cameras cam_front,cam_back")
-    if request.dry_run:
-        return _say_what_would_be_done(request, drives)
-    from perception_batch.console import RunProgress, print_outcome
-
-    finished: list[int] = []
-    failed: list[int] = []
-    progress = RunProgress()
-    for drive in drives:
-        try:
-            outcome = _run_one(request, drive, progress)
-        except PerceptionBatchError as error:
-            failed.append(error.exit_status)
-            _complain(error if len(drives) == 1 else f"{drive.name}: {error}")
-            continue
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            failed.append(EXIT_NOTHING)
-            _complain(f"{where}{error.strerror or error}")
-            continue
-        finished.append(outcome.exit_status)
-        print_outcome(outcome)
-    if not finished:
-        return failed[0] if len(set(failed)) == 1 else EXIT_NOTHING
-    return EXIT_PARTIAL if failed or any(finished) else EXIT_OK
-
-
-def _run_one(request: RunRequest, drive: Drive, progress: Progress) -> Outcome:
-    from perception_batch.pipeline import run_drive
-    from perception_batch.replay import redo
-
-    return run_drive(job_of(request, drive), progress, redo)
 
 
 def job_of(request: RunRequest, drive: Drive) -> Job:
@@ -129,31 +140,32 @@ def job_of(request: RunRequest, drive: Drive) -> Job:
     )
 
 
-def _complain(message: object) -> None:
-    sys.stderr.write(f"perception-batch: error: {printable(' '.join(str(message).split()))}\n")
-    sys.stderr.flush()
-
-
-def _say_what_would_be_done(request: RunRequest, drives: list[Drive]) -> int:
+def _say_what_would_be_done(request: RunRequest, drives: list[Drive], since_s: float | None) -> int:
     from perception_batch.job import existing_run, open_drive
 
     started = time.perf_counter()
     failures = 0
-    for drive in drives:
+    with Ledger(request.out, keep=False) as ledger:
+        plans = DrivePlanner(request, since_s).plan_all(drives, ledger)
+    for drive, plan in zip(drives, plans, strict=True):
+        if not plan.has_work:
+            failures += plan.action == "refuse"
+            continue
         job = job_of(request, drive)
         try:
             with open_drive(job) as opened:
                 frames = sum(opened.log.cameras[name].count for name in opened.selected)
-                there = existing_run(job.directory)
+                there = existing_run(job.directory, overwrite=request.overwrite)
                 state = "" if there is None else f"; {job.directory} exists ({there.status})"
-                sys.stdout.write(
+                say(
                     f"{drive.name}: {len(opened.selected)} cameras, {frames} frames, reference "
                     f"{printable(opened.plan.reference)}, tolerance {opened.plan.tolerance_ns / 1e6:.0f} ms, to "
-                    f"{job.directory}{state}\n"
+                    f"{job.directory}{state}"
                 )
         except PerceptionBatchError as error:
             failures += 1
-            _complain(f"{drive.name}: {error}")
+            complain(f"{drive.name}: {error}")
+    say(plan_text(plans))
     _log.info("looked at %d drives in %.1f s", len(drives), time.perf_counter() - started)
     if failures == len(drives):
         return EXIT_NOTHING

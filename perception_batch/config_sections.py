@@ -293,6 +293,12 @@ class RunsConfig(Section):
 
     segment_s: Annotated[float, Field(gt=0)] = 60.0
     loss_limit_percent: Annotated[float, Field(ge=0, le=100)] = 0.5
+    keep_segments: bool = False
+    retries: Annotated[int, Field(ge=0, le=100)] = 4
+    retry_wait_s: Annotated[float, Field(ge=0, le=3600)] = 2.0
+    quiet_s: Annotated[float, Field(ge=0)] = 60.0
+    unclosed_s: Annotated[float, Field(ge=0)] = 3600.0
+    hook_timeout_s: Annotated[float, Field(gt=0, le=1e6)] = 3600.0
 
 
 class ObjectClassConfig(Section):

@@ -127,7 +127,7 @@ def _lines(outcome: Outcome) -> list[tuple[str, str]]:
         lines.append(("waiting", waits))
         if timing.get("bottleneck"):
             lines.append(("slowest", timing["bottleneck"]))
-    files = [p.name for p in sorted(outcome.directory.iterdir()) if p.is_file()]
+    files = [p.name + "/" * p.is_dir() for p in sorted(outcome.directory.iterdir())]
     lines.append(("files", f"{outcome.directory}: {', '.join(files)}"))
     if (video := outcome.directory / VIDEO_NAME).exists():
         lines.append(("video", str(video)))

@@ -104,6 +104,47 @@ def open_devices(settings: DetectConfig, opener: Opener) -> Detector:
         return SeveralDevices(parts)
 
 
+class KeptDetector:
+    """A detector that several drives use one after another: opened for the first that asks, closed at the end.
+
+    Example:
+        >>> with KeptDetector(config.detect, open_detector) as kept:  # doctest: +SKIP
+        ...     for job in jobs:
+        ...         run_drive(job, kept=kept)
+    """
+
+    def __init__(self, settings: DetectConfig, opener: Opener) -> None:
+        self._settings = settings
+        self._opener = opener
+        self._detector: Detector | None = None
+        self._batch_size = 0
+
+    def get(self) -> Detector:
+        """The detector, as if it were opened now.
+
+        Raises:
+            ConfigError, ModelError: as the opener.
+        """
+        if self._detector is None:
+            self._detector = open_devices(self._settings, self._opener)
+            self._batch_size = self._detector.info.batch_size
+        elif self._detector.info.batch_size != self._batch_size:  # as `auto` was settled for the drive before
+            self._detector.use_batch_size(self._batch_size)
+        return self._detector
+
+    def forget(self) -> None:
+        """Close it, as after an error that may be its own; the next drive opens a new one."""
+        detector, self._detector = self._detector, None
+        if detector is not None:
+            detector.close()
+
+    def __enter__(self) -> KeptDetector:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.forget()
+
+
 def each_device(detector: Detector) -> tuple[Detector, ...]:
     """The detectors of the devices that one stands for."""
     return detector.parts if isinstance(detector, SeveralDevices) else (detector,)

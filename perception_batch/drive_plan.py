@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from perception_batch.config import RunConfig
-from perception_batch.job import OpenDrive
-from perception_batch.runs import Identity, SegmentPlan, cut, stage_hashes, thawed
+from perception_batch.job import Job, OpenDrive
+from perception_batch.runs import Identity, SegmentPlan, cut, read_plan, stage_hashes, thawed
 from perception_batch.sync import SyncPlan
 
 _POSE_DELAY_NS = 200_000_000
@@ -35,6 +35,25 @@ def freeze_plan(opened: OpenDrive, config: RunConfig, wanted: Identity) -> Segme
         lag_ns=sync.latency_ns + sync.window_ns + round(config.read.max_pose_gap_s * 1e9) + _POSE_DELAY_NS,
         sync=asdict(sync),
     )
+
+
+def frozen_plan(job: Job, opened: OpenDrive, wanted: Identity) -> SegmentPlan:
+    """The plan that an earlier run of this drive has frozen, where it is of this log and these settings; else a new one.
+
+    Args:
+        job: says where the drive's folder is.
+        opened: the drive.
+        wanted: what decides its detections (`job.identity`).
+    """
+    new = freeze_plan(opened, job.config, wanted)
+    old = None if job.overwrite else read_plan(job.directory)
+    if old is None or (old.log_fingerprint, old.detect_hash) != (new.log_fingerprint, new.detect_hash):
+        return new
+    try:
+        sync_plan(old)
+    except ValueError:
+        return new
+    return old
 
 
 def sync_plan(plan: SegmentPlan) -> SyncPlan:

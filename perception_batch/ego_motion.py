@@ -7,14 +7,17 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from perception_batch import flow
-from perception_batch.calibration import Rig
+from perception_batch.calibration import Intrinsics, Rig
 from perception_batch.geometry import SE3
+from perception_batch.lenses import LensWindow
 from perception_batch.mounts import MountWindow
 from perception_batch.sync import Synchronizer
 from perception_batch.trajectory import Trajectory
 from perception_batch.types import (
+    CameraLens,
     CameraMount,
     EgoPose,
     FrameSet,
@@ -26,6 +29,10 @@ from perception_batch.types import (
     UnusedFrame,
 )
 
+if TYPE_CHECKING:
+    from perception_batch.runs import DetectedTimestep
+
+_LENS_WAIT_NS = 20_000_000  # drivers give an image first and then, with the same stamp, its CameraInfo
 _SWEEPS_KEPT = 32  # 3 s of a usual lidar, 40 MB at most: more than a timestep ever waits for one
 
 
@@ -45,6 +52,10 @@ class Step:
     """By camera: the lidar sweep nearest to its frame; empty without a lidar."""
     mounts: Mapping[str, SE3] = field(default_factory=dict)
     """By camera, for those that are not where the rig has them: ``base_SE3_camera`` at the frame's stamp."""
+    lenses: Mapping[str, Intrinsics] = field(default_factory=dict)
+    """By camera, for those whose lens is not as in the rig: the lens at the frame's stamp."""
+    stored: DetectedTimestep | None = None
+    """What an earlier run has detected; None where it has not."""
 
     @property
     def size_bytes(self) -> int:
@@ -69,11 +80,12 @@ def steps(
     tail: list[EgoPose],
     min_distance_m: float | None = None,
     sweeps: SweepWindow | None = None,
+    wait_for_lenses: bool = False,
 ) -> Iterator[Step]:
     """Timesteps with ego motion: each waits until a later pose is known, or log time says none will come.
 
     Args:
-        source: frames, triggers, poses, mounts and sweeps in log order.
+        source: frames, triggers, poses, mounts, lenses and sweeps in log order.
         synchronizer: groups the frames.
         rig: the cameras' poses on the vehicle.
         trajectory: takes the poses.
@@ -82,8 +94,10 @@ def steps(
         tail: receives the poses after the last timestep.
         min_distance_m: see `Travel`; None: every timestep.
         sweeps: takes the lidar's sweeps; a timestep then also waits for a later one of these.
+        wait_for_lenses: wait until the CameraInfo of a timestep's frames, if any, has come.
     """
-    mounts = MountWindow(trajectory.max_gap_ns)
+    mounts, lenses = MountWindow(trajectory.max_gap_ns), LensWindow()
+    newest_ns: int | None = None  # log time
     waiting: deque[FrameSet] = deque()
     waiting_bytes = 0
     poses: list[EgoPose] = []
@@ -103,7 +117,7 @@ def steps(
             moved = moved_cameras(rig, trajectory, chosen.stamp_ns, stamps, mounted)
             taken, poses = tuple(poses), []
             seen = {} if sweeps is None else sweeps.nearest(chosen.stamp_ns, stamps, trajectory)
-            yield Step(chosen, ego, moved, taken, seen, mounted)
+            yield Step(chosen, ego, moved, taken, seen, mounted, lenses=lenses.at(rig.cameras, stamps))
         trajectory.forget_before(frame_set.stamp_ns - 2_000_000_000)
 
     with flow.closed(source):
@@ -114,6 +128,9 @@ def steps(
                 log_ns = None
             elif isinstance(item, CameraMount):
                 mounts.add(item)
+                log_ns = item.log_ns
+            elif isinstance(item, CameraLens):
+                lenses.add(item)
                 log_ns = item.log_ns
             elif isinstance(item, LidarSweep):
                 if sweeps is not None:
@@ -126,11 +143,14 @@ def steps(
                 waiting.extend(new)
                 waiting_bytes += sum(frame_set.size_bytes for frame_set in new)
                 log_ns = item.log_ns
+            newest_ns = log_ns if log_ns is not None else newest_ns
             while waiting:
                 needed = _needed_ns(waiting[0])
                 with_sweep = needed if sweeps is None else sweeps.wants_pose_of(waiting[0], needed)
                 known = trajectory.newest_ns is not None and trajectory.newest_ns >= with_sweep
                 known = known and (sweeps is None or sweeps.has_passed(needed))
+                if wait_for_lenses:
+                    known = known and newest_ns is not None and newest_ns >= _lens_told_ns(waiting[0])
                 given_up = log_ns is not None and log_ns >= needed + patience_ns
                 if not (known or given_up or waiting_bytes > limit_bytes):
                     break
@@ -240,6 +260,11 @@ class Travel:
 def _needed_ns(frame_set: FrameSet) -> int:
     """The last time at which the vehicle's pose is asked for a timestep."""
     return max(frame_set.stamp_ns, max((f.stamp_ns for f in frame_set.frames.values()), default=0))
+
+
+def _lens_told_ns(frame_set: FrameSet) -> int:
+    """Log time at which the CameraInfo of each of its frames has come."""
+    return max((frame.log_ns for frame in frame_set.frames.values()), default=0) + _LENS_WAIT_NS
 
 
 def moved_cameras(

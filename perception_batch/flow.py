@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -48,6 +48,8 @@ class StageTime:
     items: int = 0
     """Items worked on."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    clock: ClassVar[Callable[[], float]] = time.perf_counter
+    """Wall time. A process without threads that asks what the stages cost sets it to CPU time (`stage_costs`)."""
 
     def add(self, seconds: float, items: int = 1) -> None:
         """Count work; safe from any thread."""
@@ -58,11 +60,11 @@ class StageTime:
     @contextlib.contextmanager
     def measure(self, items: int = 1) -> Generator[None, None, None]:
         """Count the time of a ``with`` block."""
-        start = time.perf_counter()
+        start = StageTime.clock()
         try:
             yield
         finally:
-            self.add(time.perf_counter() - start, items)
+            self.add(StageTime.clock() - start, items)
 
 
 def timed(source: Iterable[A], stage: StageTime) -> Iterator[A]:
@@ -298,6 +300,10 @@ class Lanes(Generic[A, B]):
         if len(results) != len(batch):
             raise ValueError(f"a batch of {len(batch)} gave {len(results)} results")
         return results
+
+    def restart(self) -> None:
+        """The next batch goes to the first lane."""
+        self._next = 0
 
     def wait_for_room(self, running: deque[Future[list[B]]]) -> None:
         """Wait until at most one more batch than can run lies ready."""

@@ -163,7 +163,7 @@ def log_facts(
         "base_frame": rig.base_frame or None,
         "transform_frames": list(log.transform_frames),
         "ego": log.ego_report.to_dict(),
-        "rig_notes": list(rig.notes),
+        "rig_notes": [*rig.notes, *log.calibration.notes],
         "stamp_sources": list(log.stamp_sources),
         "clock_steps": [asdict(step) for step in steps],
         "topics": [{"name": t.name, "type": t.type, "count": t.count} for t in log.topics],

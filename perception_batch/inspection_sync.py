@@ -28,6 +28,7 @@ from perception_batch.sync import (
     synchronize,
 )
 from perception_batch.types import (
+    CameraLens,
     CameraMount,
     EgoPose,
     EncodedFrame,
@@ -136,7 +137,7 @@ def look_at_sync(opened: OpenDrive, surveyors: Mapping[str, Surveyor] | None = N
     """
     stamps = _Stamps(opened.selected)
     for item in opened.log.stream(opened.selected, *opened.span_ns):
-        if isinstance(item, EgoPose | LidarSweep | CameraMount):
+        if isinstance(item, EgoPose | LidarSweep | CameraMount | CameraLens):
             continue
         stamps.add(item)
         if surveyors is not None and isinstance(item, EncodedFrame):

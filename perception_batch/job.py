@@ -9,14 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from perception_batch.atomic import PARTIAL_SUFFIX
 from perception_batch.calibration import Rig
 from perception_batch.config import RunConfig, SyncConfig
 from perception_batch.errors import ConfigError, LogError, WriteError, printable
 from perception_batch.read import DriveLog, Head, open_log, rig_file_sha256
-from perception_batch.runs import Identity
+from perception_batch.runs import Content, Identity
 from perception_batch.sync import Synchronizer, SyncPlan, check_trigger_topic, plan_sync, read_events
 from perception_batch.time_text import parse_time
 from perception_batch.write import Manifest, read_manifest
+
+_HALF_MANIFEST = "run.json" + PARTIAL_SUFFIX
+"""What a run leaves that is killed in its first moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class Job:
     """A table of the stretches that are wanted, see `read_events`; None: everything."""
     ranges_ns: tuple[tuple[int, int], ...] | None = None
     """The same as half-open ranges of stamps, sorted and disjoint; `events` goes before it."""
+    content: Content | None = None
+    """The log's files from outside, where they were looked at already."""
 
     @property
     def directory(self) -> Path:
@@ -185,10 +191,15 @@ def stored_identity(manifest: Manifest) -> Identity:
     )
 
 
-def existing_run(directory: Path) -> Manifest | None:
+def existing_run(directory: Path, *, overwrite: bool = False) -> Manifest | None:
     """The manifest of an output; None where there is none yet.
 
+    Args:
+        directory: ``OUT/<drive>``.
+        overwrite: take one that is damaged, or of a newer version, for none.
+
     Raises:
+        LogError: the manifest is damaged, or of a newer version.
         WriteError: the folder holds something that is no run.
     """
     if not directory.exists():
@@ -196,10 +207,14 @@ def existing_run(directory: Path) -> Manifest | None:
     try:
         return read_manifest(directory)
     except FileNotFoundError:
-        if any(directory.iterdir()):
+        if any(path.name != _HALF_MANIFEST for path in directory.iterdir()):
             raise WriteError(
                 f"{printable(directory)} exists and is no run of this program; choose another --out"
             ) from None
         return None
+    except LogError:
+        if overwrite:
+            return None
+        raise
     except NotADirectoryError:
         raise WriteError(f"{printable(directory)} is a file; choose another --out") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -67,8 +67,8 @@ def _finite(value: float) -> float | None:
     return round(value, 3) if math.isfinite(value) else None
 
 
-def calibration_section(rig: Rig, fuser: Fuser) -> dict[str, Any]:
-    """``calibration`` of ``run.json``."""
+def calibration_section(rig: Rig, fuser: Fuser, changes: Sequence[str]) -> dict[str, Any]:
+    """``calibration`` of ``run.json``; `changes` say what changed while the drive went on."""
     sources = sorted({camera.source for camera in rig.cameras.values()})
     ground = fuser.ground
     return {
@@ -83,6 +83,7 @@ def calibration_section(rig: Rig, fuser: Fuser) -> dict[str, Any]:
             name: round(math.degrees(pitch), 4)
             for name, pitch in zip(sorted(rig.cameras), ground.camera_pitch_rad, strict=False)
         },
+        "changes": list(changes),
         "notes": [*rig.notes, *fuser.notes],
     }
 

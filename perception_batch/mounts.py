@@ -32,7 +32,7 @@ class CameraMount:
 class MountWindow:
     """The last poses of the cameras that move, by time.
 
-    Between two poses that are near in time it interpolates; else the earlier one holds until the next.
+    Between two poses that are near in time it interpolates, unless one is a step; else the earlier one holds until the next.
 
     Args:
         max_gap_ns: largest distance of two poses to interpolate between, ns.
@@ -69,7 +69,8 @@ class MountWindow:
         after: CameraMount | None = None
         for mount in reversed(poses):
             if mount.stamp_ns <= stamp_ns:
-                if after is None or after.is_step or after.stamp_ns - mount.stamp_ns > self._max_gap_ns:
+                stands = after is None or mount.is_step or after.is_step
+                if stands or after is None or after.stamp_ns - mount.stamp_ns > self._max_gap_ns:
                     return mount.base_SE3_camera
                 share = (stamp_ns - mount.stamp_ns) / (after.stamp_ns - mount.stamp_ns)
                 return mount.base_SE3_camera.interpolate(after.base_SE3_camera, share)

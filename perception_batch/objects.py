@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from perception_batch.calibration import Intrinsics
 from perception_batch.fusion import Fuser
 from perception_batch.geometry import SE3
 from perception_batch.track import Tracker
@@ -19,6 +20,7 @@ from perception_batch.types import (
 
 _NOTHING: Mapping[str, LidarRanges] = MappingProxyType({})
 _FIXED: Mapping[str, SE3] = MappingProxyType({})
+_AS_IN_RIG: Mapping[str, Intrinsics] = MappingProxyType({})
 
 
 class ObjectMaker:
@@ -45,6 +47,7 @@ class ObjectMaker:
         ego: EgoPose | None,
         lidar: Mapping[str, LidarRanges] = _NOTHING,
         mounts: Mapping[str, SE3] = _FIXED,
+        lenses: Mapping[str, Intrinsics] = _AS_IN_RIG,
     ) -> list[TimestepResult]:
         """Take the next timestep; arguments as in `TimestepResult` and `Fuser.fuse`."""
         fusion = self.fuser.fuse(
@@ -55,10 +58,21 @@ class ObjectMaker:
             stamp_ns=stamp_ns,
             frame_stamps_ns=frame_stamps_ns,
             lidar=lidar,
+            lenses=lenses,
         )
         return self._tracker.push(
             TimestepResult(
-                index, stamp_ns, status, frame_stamps_ns, detections, fusion, ego, image_hw, lidar, mounts
+                index,
+                stamp_ns,
+                status,
+                frame_stamps_ns,
+                detections,
+                fusion,
+                ego,
+                image_hw,
+                lidar,
+                mounts,
+                lenses,
             )
         )
 

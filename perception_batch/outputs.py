@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from perception_batch.atomic import PARTIAL_SUFFIX
 from perception_batch.calibration import Rig
 from perception_batch.chain import Preparer
 from perception_batch.config import RunConfig
@@ -13,10 +14,10 @@ from perception_batch.read import Head
 from perception_batch.render import USUAL_ASPECT, Layout, Mosaic, make_layout, view_aspect
 from perception_batch.write import (
     AnnotationFacts,
+    ChangesWriter,
     DriveFacts,
     DriveVideos,
     JsonLinesWriter,
-    MountsWriter,
     ResultTableWriter,
     Writer,
     annotation_writers,
@@ -36,6 +37,7 @@ _OWN_FILES = (
     "ego.parquet",
     "lidar.parquet",
     "mounts.parquet",
+    "lenses.parquet",
     "rig.json",
     "timesteps.jsonl",
     "timesteps.jsonl.zst",
@@ -60,7 +62,8 @@ def remove_outputs(directory: Path) -> None:
         WriteError: the place is read-only.
     """
     for name in _OWN_FILES:
-        (directory / name).unlink(missing_ok=True)
+        for whole_or_not in (name, name + PARTIAL_SUFFIX):
+            (directory / whole_or_not).unlink(missing_ok=True)
     remove_annotations(directory)
     remove_videos(directory)
 
@@ -92,7 +95,7 @@ def result_writers(
         partial(ResultTableWriter, directory, facts, name) for name in names
     ]
     if detection:
-        openers.append(partial(MountsWriter, directory, facts))
+        openers += [partial(ChangesWriter, directory, facts, table) for table in ("mounts", "lenses")]
     form = config.write.timesteps
     if form != "none":
         openers.append(partial(JsonLinesWriter, directory, facts, form))

@@ -8,9 +8,8 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from functools import partial
 from typing import Literal
 
 from perception_batch import flow
@@ -20,7 +19,8 @@ from perception_batch.calibration import Rig
 from perception_batch.chain import FusedStep, Preparer, Profile, Threads, chain
 from perception_batch.config import DetectConfig, RunConfig
 from perception_batch.detect import Detector, open_detector
-from perception_batch.devices import each_device, open_devices
+from perception_batch.devices import KeptDetector, each_device
+from perception_batch.drive_plan import frozen_plan, sync_plan
 from perception_batch.errors import (
     EXIT_OK,
     EXIT_PARTIAL,
@@ -60,7 +60,20 @@ from perception_batch.outputs import (
     remove_outputs,
     result_writers,
 )
-from perception_batch.runs import Difference, Identity, difference
+from perception_batch.resume import RunningSegments, open_segments
+from perception_batch.runs import (
+    Content,
+    Difference,
+    EventLog,
+    Identity,
+    OutputLock,
+    SegmentPlan,
+    clear_segments,
+    content_of,
+    difference,
+    lock_path,
+    locked,
+)
 from perception_batch.signals import held
 from perception_batch.start_up import import_ahead, one_opencv_thread
 from perception_batch.sync import Synchronizer, SyncPlan
@@ -78,6 +91,8 @@ from perception_batch.write import (
     write_rig,
 )
 
+_RENEWAL_S = 15.0
+"""How often others are told that this process lives; see `OutputLock.renew`."""
 _log = logging.getLogger(__name__)
 
 
@@ -86,28 +101,38 @@ def run_drive(
     progress: Progress | None = None,
     redo: Callable[[Job, OpenDrive, Manifest, Difference], Outcome] | None = None,
     open_with: Callable[[DetectConfig], Detector] | None = None,
+    *,
+    kept: KeptDetector | None = None,
+    events: EventLog | None = None,
 ) -> Outcome:
-    """Process one drive.
+    """Process one drive, or what is still missing of it.
 
     Args:
         job: what to do.
         progress: hears of each timestep.
         redo: does the cheap stages again where only they changed (`replay.redo`).
         open_with: opens the detector; None: `open_detector`.
+        kept: the detector of several drives, used instead.
+        events: hears of segments that land.
 
     Raises:
+        LockedError: another process works on this output.
         PerceptionBatchError: any of the tree; the output then says ``failed`` or ``unfinished``.
     """
     clock = time.perf_counter()
-    load = partial(open_devices, job.config.detect, open_with or open_detector)
     with (
-        flow.started(load, "model", threads=job.threads, undo=lambda made: made.close()) as model,
+        KeptDetector(
+            job.config.detect, open_with or open_detector
+        ) as own,  # opens nothing before it is asked
+        flow.started((kept or own).get, "model", threads=job.threads) as model,
         flow.started(import_ahead, "imports", threads=job.threads),
         one_opencv_thread(),
         open_drive(job) as opened,
+        ExitStack() as stack,
     ):
         check_outputs(job.config, opened.selected)
-        manifest = existing_run(job.directory)
+        lock = stack.enter_context(locked(lock_path(job.out, job.drive), str(job.directory)))
+        manifest = existing_run(job.directory, overwrite=job.overwrite)
         detector = model.result()
         wanted = identity(job, opened, detector.info.sha256)
         if manifest is not None and not job.overwrite:
@@ -118,6 +143,8 @@ def run_drive(
                     f"{printable(job.directory)} was made with other settings: {', '.join(change.detect)}; give "
                     "--overwrite to replace it, or another --out"
                 )
+            if finished and not job.config.runs.keep_segments:
+                clear_segments(job.directory)  # of a run that was killed between its last two steps
             if finished and change.is_empty:
                 return Outcome(job.drive, job.directory, EXIT_OK, "skipped", manifest)
             base = manifest.calibration.get("base_frame")
@@ -129,7 +156,9 @@ def run_drive(
             if finished and redo is not None:
                 return redo(job, opened, manifest, change)
         settle_batch_size(detector, job.config, opened, None if job.overwrite else manifest)
-        run = _Run(job, opened, detector, wanted, clock)
+        plan = frozen_plan(job, opened, wanted)
+        opened = replace(opened, plan=sync_plan(plan))
+        run = _Run(job, opened, detector, wanted, clock, plan, lock, events)
         return run.execute(progress or Progress())
 
 
@@ -142,6 +171,9 @@ class _Run:
     detector: Detector
     wanted: Identity
     clock: float
+    plan: SegmentPlan
+    lock: OutputLock
+    events: EventLog | None
     created: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
     profile: Profile = field(default_factory=Profile)
     accounts: Accounts = field(init=False)
@@ -151,6 +183,8 @@ class _Run:
     preparer: Preparer = field(init=False)
     trajectory: Trajectory = field(init=False)
     synchronizer: Synchronizer = field(init=False)
+    segments: RunningSegments = field(init=False)
+    content: Content | None = None
 
     def execute(self, progress: Progress) -> Outcome:
         """Run the chain and write everything."""
@@ -160,7 +194,10 @@ class _Run:
         self.trajectory = Trajectory(job.config.read.max_pose_gap_s)
         self.synchronizer = opened.synchronizer()
         crops = Crops.of(self.detector.info, opened.rig)
-        self.preparer = Preparer(job.config, self.detector.view, self.profile, crops)
+        self.preparer = Preparer(
+            job.config, self.detector.view, self.profile, crops, tiles=job.config.render.video
+        )
+        self.content = content_of(job.paths) if job.content is None else job.content
         for name, camera in opened.head.cameras.items():
             if (
                 camera.height_px and camera.width_px
@@ -177,6 +214,7 @@ class _Run:
                 job.directory.rmdir()  # a folder that says nothing of itself must not stay
             raise
         remove_outputs(job.directory)  # the manifest already says that this run is unfinished
+        self.segments = open_segments(job, self.plan, self.detector.info, self.events)
         self.startup_s = time.perf_counter() - self.clock
         progress.start(job.drive, self.expected_images())
         try:
@@ -224,7 +262,7 @@ class _Run:
             draw=None if mosaic is None else mosaic.draw,
             preparer=self.preparer,
             threads=Threads(job.threads, decode_workers(config), self.profile),
-            origin_ns=opened.head.first_stamp_ns,
+            segments=self.segments,
             patience_ns=patience_ns(opened.plan, config),
             tail=tail,
             lanes=len(devices),
@@ -243,9 +281,12 @@ class _Run:
             if mosaic is not None:
                 video = stack.enter_context(open_videos(job.directory, mosaic, config))
             stack.enter_context(flow.closed(source))  # last in, first out: threads end before files close
-            memory = MemoryReturn()
+            memory, renewed = MemoryReturn(), time.monotonic()
             for item in source:
                 memory.step()
+                if time.monotonic() - renewed > _RENEWAL_S:
+                    self.lock.renew()
+                    renewed = time.monotonic()
                 with held():
                     with write_stage.measure():
                         results.write(item.result)
@@ -281,8 +322,11 @@ class _Run:
         status = EXIT_PARTIAL if over else EXIT_OK
         manifest = self.manifest("partial" if over else "complete", status)
         write_manifest(job.directory, manifest)
+        if not job.config.runs.keep_segments:
+            self.segments.clear()  # the tables hold it all now
         notes = [f"{printable(name)} lost {percent:.1f} % of its frames" for name, percent in over]
         notes += [*self.opened.plan.notes, *self.opened.rig.notes, *self.opened.log.ego_report.notes]
+        notes += self.opened.log.calibration.notes
         if not self.opened.rig.cameras:
             notes.append("no camera is calibrated: objects are per camera and have no position")
         elif self.opened.rig.uncalibrated:
@@ -331,6 +375,7 @@ class _Run:
         done = exit_status is not None
         wall = time.perf_counter() - self.clock
         used, last_ns = self.accounts.total("used"), self.accounts.last_stamp_ns
+        recalled = self.segments.images_recalled if done else 0
         start_ns, stop_ns = opened.span_ns
         return Manifest(
             drive=job.drive,
@@ -341,6 +386,8 @@ class _Run:
                 "start_ns": opened.head.first_stamp_ns if start_ns is None else start_ns,
                 "stop_ns": last_ns + 1 if stop_ns is None and last_ns is not None else stop_ns,
                 "first_stamp_ns": opened.head.first_stamp_ns,
+                "content": "" if self.content is None else self.content.fingerprint,
+                "size_bytes": 0 if self.content is None else self.content.size_bytes,
                 "frame_ids": {name: camera.frame_id for name, camera in opened.head.cameras.items()},
             },
             config=self.wanted.config,
@@ -356,14 +403,19 @@ class _Run:
             batch_size=info.batch_size,
             counts=self.accounts.counts(),
             sync=sync_section(opened, self.accounts, self.synchronizer.late_triggers),
-            calibration=calibration_section(opened.rig, self.objects.fuser),
+            calibration=calibration_section(opened.rig, self.objects.fuser, opened.log.calibration.notes),
             ego={
                 **opened.log.ego_report.to_dict(),
                 "poses_refused": opened.log.ego_dropped + self.trajectory.refused,
             },
-            timing=timing_section(self.profile, wall, self.startup_s, used if done else 0),
+            timing=timing_section(self.profile, wall, self.startup_s, max(0, used - recalled) if done else 0),
             losses=losses_section(opened.log, self.accounts),
         )
+
+
+def keep_detector(settings: DetectConfig) -> KeptDetector:
+    """One detector for several drives, one after another."""
+    return KeptDetector(settings, open_detector)
 
 
 def decode_workers(config: RunConfig) -> int:

@@ -1,6 +1,6 @@
 """The loops that one would write without this package: the yardsticks of the benchmarks. Nothing of it is used here.
 
-    python -m perception_batch.plain_loop LOG --model yolo11n.pt --out OUT [--no-video] [--images N] [--fp32]
+    python -m perception_batch.plain_loop LOG [LOG ...] --model yolo11n.pt --out OUT [--no-video] [--images N] [--fp32]
     python -m perception_batch.plain_loop --export yolo11n.pt FOLDER
 
 *Plain*: rosbags reads the messages in log order, OpenCV decodes them, `YOLO.predict` gets the images of one timestep (one of
@@ -35,7 +35,7 @@ COLUMNS = 3
 QUIET = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
 
 
-def timesteps(log: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
+def timesteps(*logs: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Log time, number of cameras, and the (H, W, 3) BGR images by topic, of each timestep.
 
     A timestep ends when each camera has given an image, or when one gives its second.
@@ -44,7 +44,7 @@ def timesteps(log: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
     from rosbags.highlevel import AnyReader
     from rosbags.typesys import Stores, get_typestore
 
-    with AnyReader([log], default_typestore=get_typestore(Stores.LATEST)) as reader:
+    with AnyReader(list(logs), default_typestore=get_typestore(Stores.LATEST)) as reader:
         cameras = [c for c in reader.connections if c.msgtype == "sensor_msgs/msg/CompressedImage"]
         n = len({camera.topic for camera in cameras})
         images: dict[str, Any] = {}
@@ -110,17 +110,25 @@ def forbid_bfloat16() -> None:
 
 
 def run(
-    log: Path, weights: Path, out: Path, *, video: bool, rate_hz: float, images_wanted: int = 0
+    logs: list[Path],
+    weights: Path,
+    out: Path,
+    *,
+    video: bool,
+    rate_hz: float,
+    images_wanted: int = 0,
+    image_size: int = 640,
 ) -> dict[str, float]:
     """Process the log; counts, and the seconds of the steady part (all but the first timestep).
 
     Args:
-        log: what rosbags opens.
+        logs: what rosbags opens, of one drive.
         weights: what `YOLO` opens.
         out: folder of the results.
         video: also draw and encode.
         rate_hz: of the video.
         images_wanted: stop after the timestep that reaches so many; 0: all.
+        image_size: long side of the network's input, px.
     """
     import cv2
     from ultralytics import YOLO
@@ -131,8 +139,8 @@ def run(
     steps = images_done = boxes = 0
     first_images, first_at = 0, 0.0
     with (out / "plain.jsonl").open("w", encoding="utf-8") as lines:
-        for log_ns, cameras, images in timesteps(log):
-            results = model.predict(list(images.values()), imgsz=640, conf=0.25, verbose=False)
+        for log_ns, cameras, images in timesteps(*logs):
+            results = model.predict(list(images.values()), imgsz=image_size, conf=0.25, verbose=False)
             found = {topic: result.boxes.data.tolist() for topic, result in zip(images, results, strict=True)}
             lines.write(json.dumps({"log_ns": log_ns, "boxes": found}) + "\n")
             if video:
@@ -170,11 +178,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("log", type=Path)
+    parser.add_argument("log", nargs="+", type=Path)
     parser.add_argument("--model", type=Path, required=True, metavar="WEIGHTS")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--no-video", action="store_true")
     parser.add_argument("--images", type=int, default=0, metavar="N", help="stop after so many (0: all)")
+    parser.add_argument("--image-size", type=int, default=640, metavar="PX", help="long side (640)")
     parser.add_argument("--fp32", action="store_true", help="an OpenVINO model in exactly that")
     parser.add_argument(
         "--rate-hz", type=float, default=10.0, help="of the video: OpenCV knows no real times"
@@ -189,6 +198,7 @@ def main(argv: list[str] | None = None) -> int:
         video=not args.no_video,
         rate_hz=args.rate_hz,
         images_wanted=args.images,
+        image_size=args.image_size,
     )
     sys.stdout.write(json.dumps(found) + "\n")
     return 0

@@ -75,4 +75,5 @@ def boxes_of(
     images: Iterable[ReadyShot], detectors: Sequence[Detector], config: RunConfig, threads: Threads
 ) -> Iterator[tuple[ReadyShot, Detections | None]]:
     """Boxes of prepared frames by the same code as in a run; None for what cannot be decoded."""
-    return detected(iter(images), detectors, config, 0, threads.profile)
+    length_ns = round(config.runs.segment_s * 1e9)
+    return detected(iter(images), detectors, config, lambda stamp_ns: stamp_ns // length_ns, threads.profile)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from perception_batch.outputs import (
 )
 from perception_batch.pipeline import decode_workers, make_objects, patience_ns
 from perception_batch.read import log_path, read_rig_file
-from perception_batch.runs import Difference, stage_of_keys
+from perception_batch.runs import Difference, lock_path, locked, stage_of_keys
 from perception_batch.signals import held
 from perception_batch.trajectory import Trajectory
 from perception_batch.types import Detections, EgoPose, TimestepResult
@@ -80,8 +80,16 @@ def fuse_again(
     Raises:
         ConfigError: a key that fusion does not use.
         LogError: `directory` holds no finished run.
+        LockedError: another process works on what is to be written.
         WriteError: `out` exists.
     """
+    with _locked(directory if out is None else out, known=directory):
+        return _fuse_again(directory, overrides, rig_file, out)
+
+
+def _fuse_again(
+    directory: Path, overrides: Sequence[str], rig_file: Path | None, out: Path | None
+) -> Outcome:
     manifest = load_finished(directory)
     before = parse_config(manifest.config, str(directory / "run.json"))
     config = override_config(before, overrides)
@@ -98,8 +106,8 @@ def fuse_again(
             raise WriteError(f"{printable(out)} exists; choose another --out")
         out.mkdir(parents=True)
         with_lidar = ("lidar.parquet",) if config.fuse.lidar is not None else ()
-        with_mounts = ("mounts.parquet",) if (directory / "mounts.parquet").exists() else ()
-        for name in (*_FUSE_INPUTS, *with_lidar, *with_mounts):
+        changes = tuple(name for name in ("mounts.parquet", "lenses.parquet") if (directory / name).exists())
+        for name in (*_FUSE_INPUTS, *with_lidar, *changes):
             shutil.copyfile(directory / name, out / name)
         directory = out
     manifest = fuse_stored(directory, manifest, config, rig)
@@ -119,7 +127,15 @@ def render_again(
     Raises:
         ConfigError: a key outside the section `render`.
         LogError: no finished run, or its log has moved or changed.
+        LockedError: another process works on it.
     """
+    with _locked(directory, known=directory):
+        return _render_again(directory, overrides, log_root, progress)
+
+
+def _render_again(
+    directory: Path, overrides: Sequence[str], log_root: Path | None, progress: Progress | None
+) -> Outcome:
     manifest = load_finished(directory)
     before = parse_config(manifest.config, str(directory / "run.json"))
     config = override_config(before, overrides)
@@ -154,6 +170,15 @@ def redo(job: Job, opened: OpenDrive, manifest: Manifest, change: Difference) ->
     manifest = replace(manifest, config=config.model_dump(mode="json"), selection=selection)
     write_manifest(directory, manifest)
     return Outcome(job.drive, directory, manifest.exit_status or EXIT_OK, "redid", manifest)
+
+
+@contextmanager
+def _locked(directory: Path, *, known: Path) -> Iterator[None]:
+    """Hold the lock of a drive's folder, as `run` does; `known` must be a run, so that nothing is made beside a wrong path."""
+    load_finished(known)
+    place = directory.resolve()
+    with locked(lock_path(place.parent, place.name), str(directory)):
+        yield
 
 
 def _allow_only(before: RunConfig, after: RunConfig, allowed: set[str], command: str) -> None:
@@ -218,20 +243,23 @@ def rig_with_overrides(rig: Rig, config: RunConfig, rig_file: Path | None) -> Ri
         old, own = rig.cameras.get(name), config.camera(name)
         lens = old.intrinsics if old is not None else None
         pose = old.base_SE3_camera if old is not None else None
-        source = old.source if old is not None else ""
+        lens_source, _, pose_source = (old.source if old is not None else "").partition("+")
+        pose_source = pose_source or lens_source
         if file is not None and name in file.intrinsics:
-            lens, pose, source = file.intrinsics[name], file.poses.get(name, pose), file.source
+            lens, lens_source = file.intrinsics[name], file.source
+            if name in file.poses:
+                pose, pose_source = file.poses[name], file.source
         try:
             if own.intrinsics is not None:
-                lens, source = Intrinsics.from_dict(own.intrinsics), "config"
-                if old is not None and old.pose_from_log:
-                    source = "config+tf"
+                lens, lens_source = Intrinsics.from_dict(own.intrinsics), "config"
             if own.base_SE3_camera is not None:
                 mount = own.base_SE3_camera
-                pose, source = SE3.from_quaternion(mount.quaternion_xyzw, mount.position_m), "config"
+                pose = SE3.from_quaternion(mount.quaternion_xyzw, mount.position_m)
+                pose_source = "config"
         except ValueError as error:
             raise CalibrationError(name, str(error)) from None
         if lens is not None and pose is not None:
+            source = lens_source if lens_source == pose_source else f"{lens_source}+{pose_source}"
             cameras[name] = Camera(name, lens, pose, source)
             uncalibrated.pop(name, None)
     base = rig.base_frame or (file.base_frame if file is not None else "") or "base_link"
@@ -276,12 +304,10 @@ def _fused(
             more = pose is not None
             if pose is not None:
                 trajectory.add(pose)
-        # A pose that config or rig file gives does not move: it goes over what the log says.
-        mounts = {
-            name: pose
-            for name, pose in step.mounts.items()
-            if name in rig.cameras and rig.cameras[name].pose_from_log
-        }
+        # A pose or lens that config or rig file gives does not change: it goes over what the log says.
+        cameras = rig.cameras
+        mounts = {n: pose for n, pose in step.mounts.items() if n in cameras and cameras[n].pose_from_log}
+        lenses = {n: lens for n, lens in step.lenses.items() if n in cameras and cameras[n].lens_from_log}
         moved = moved_cameras(rig, trajectory, step.stamp_ns, step.frame_stamps_ns, mounts)
         ego = trajectory.pose_at(step.stamp_ns)
         trajectory.forget_before(step.stamp_ns - 2_000_000_000)
@@ -297,6 +323,7 @@ def _fused(
             ego,
             step.lidar,
             mounts,
+            lenses,
         )
         yield from ((waiting.popleft(), result) for result in done)
     yield from ((waiting.popleft(), result) for result in objects.flush())
@@ -345,7 +372,7 @@ def fuse_stored(directory: Path, manifest: Manifest, config: RunConfig, rig: Rig
         manifest,
         config=config.model_dump(mode="json"),
         counts={**manifest.counts, "objects": accounts.objects, "tracks": accounts.tracks},
-        calibration=calibration_section(rig, objects.fuser),
+        calibration=calibration_section(rig, objects.fuser, manifest.calibration.get("changes", ())),
     )
 
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 import cv2
 
 # Packages that the rooms import where they first need them, by the time that takes: in the middle of a run the
-# first timestep would wait for it, and all that is behind.
-_LATE_IMPORTS = ("trackers", "scipy.optimize", "av")
+# first timestep would wait for it, and all that is behind. pyarrow asks for pandas at its first array.
+_LATE_IMPORTS = ("trackers", "scipy.optimize", "pyarrow.parquet", "pandas", "av")
 
 
 def import_ahead() -> None:

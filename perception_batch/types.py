@@ -15,7 +15,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from perception_batch.calibration import Intrinsics
 from perception_batch.geometry import SE3
+from perception_batch.lenses import CameraLens as CameraLens
 from perception_batch.lidar import LidarRanges as LidarRanges
 from perception_batch.lidar import LidarSweep as LidarSweep
 from perception_batch.lidar import MovedSweep as MovedSweep
@@ -385,7 +387,7 @@ class EgoPose:
         object.__setattr__(self, "odom_SE3_base", self.odom_SE3_base.storable())
 
 
-LogItem: TypeAlias = EncodedFrame | EgoPose | Trigger | LidarSweep | CameraMount
+LogItem: TypeAlias = EncodedFrame | EgoPose | Trigger | LidarSweep | CameraMount | CameraLens
 """What a log gives as it is read, in log order."""
 
 
@@ -429,3 +431,5 @@ class TimestepResult:
     """By camera, where a lidar is used: its ranges of the detections."""
     mounts: Mapping[str, SE3] = field(default_factory=dict)
     """By camera, for those that were not where the rig has them: ``base_SE3_camera`` at the frame's stamp."""
+    lenses: Mapping[str, Intrinsics] = field(default_factory=dict)
+    """By camera, for those whose lens was not as in the rig: the lens at the frame's stamp."""

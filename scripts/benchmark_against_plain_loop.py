@@ -3,7 +3,7 @@
 
     python scripts/benchmark_against_plain_loop.py LOG [LOG ...] --model yolo11n.pt [--images 300] [--runs 5]
         [--rows plain,informed,informed-fp32,fp32,bf16,int8] [--int8 FOLDER] [--informed FOLDER] [--batch-size N] [--video both|yes|no]
-        [--json FILE]
+        [--no-stages] [--json FILE]
 
 Each recording is looped to a log of that many images in a temporary folder. Then the rows take turns, each in a process of
 its own (importing Ultralytics changes the threads of a process), and each is compared with the loops of its own turn, so that a
@@ -24,6 +24,10 @@ machine that is slow for a while is slow for all.
     / plain    by images/s, of the same turn; / informed likewise
 
 Shown is the median over the turns, and in brackets the least and the most.
+
+Under the table stands what each stage of ours costs alone: CPU time an image in a run without threads on one core, of the same log and
+settings (`perception_batch.stage_costs`). The cores together cannot do more than 1000 * cores / the sum; how much of that the turns
+reached is the share of the bound, by the steady images/s, which leave out the start-up as the stages do.
 """
 
 from __future__ import annotations
@@ -36,14 +40,20 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from loop_recording import Looped, loop_recording
-from process_cost import Process, measure
+
+from perception_batch.batch_measurement import Request
+from perception_batch.batch_sweep import in_own_process
+from perception_batch.config import load_config
+from perception_batch.manifest_sections import usable_cores
+from perception_batch.process_cost import Process, measure
+from perception_batch.stage_costs import StageCosts
 
 LOOPS = ("plain", "informed", "informed-fp32")
 OURS = ("fp32", "bf16", "int8")
@@ -212,6 +222,36 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
     return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
+def stages_alone(
+    looped: Looped, models: Models, row: Measured, *, video: bool, settings: Sequence[str]
+) -> StageCosts:
+    """What the stages of one of ours cost, at the batch size that its run had.
+
+    Raises:
+        RuntimeError: the run failed.
+    """
+    program, batch = row.program, row.run["batch_size"]
+    own = [f"detect.model={json.dumps(models.int8 if program == 'int8' else models.weights)}"]
+    own += [f"detect.precision={program}", *settings, f"detect.batch_size={batch}"]
+    own += [f"render.video={json.dumps(video)}"]
+    config = load_config(None, own).model_dump(mode="json", exclude_none=True)
+    found = in_own_process(Request((str(looped.path),), config, None, None, "stages"))
+    if "error" in found:
+        raise RuntimeError(str(found["error"]))
+    return StageCosts(found["stages_core_ms"], usable_cores())
+
+
+def share_of_bound(costs: StageCosts, rows: Sequence[Measured], program: str) -> list[str]:
+    """Lines under the table."""
+    own = [row for row in rows if row.program == program]
+    shares = [100 * costs.share(row.steady_images_per_s) for row in own]
+    whole = [100 * costs.share(row.images_per_s) for row in own]
+    return [
+        f"  ours {program}, {costs.in_words()}",
+        f"  ours {program}, share of the bound: {spread(shares)} %, with start-up {spread(whole)} %",
+    ]
+
+
 def where_time_goes(row: Measured) -> list[str]:
     """Milliseconds an image of work in each stage, and seconds waited at the seams, of one run of ours."""
     timing = row.run["timing"]
@@ -256,14 +296,20 @@ def benchmark(args: argparse.Namespace, recording: Path, folder: Path) -> list[d
                     )
                 rows.append(row)
         print("\n".join(table(rows)))
+        costs: dict[str, StageCosts] = {}
         for row in rows[-len(args.rows) :]:
             if row.program in OURS:
                 print("\n".join(where_time_goes(row)))
-        found.append(_as_json(recording.name, looped, video, rows))
+                if args.stages:
+                    costs[row.program] = stages_alone(looped, models, row, video=video, settings=settings)
+                    print("\n".join(share_of_bound(costs[row.program], rows, row.program)), flush=True)
+        found.append(_as_json(recording.name, looped, video, rows, costs))
     return found
 
 
-def _as_json(recording: str, looped: Looped, video: bool, rows: Sequence[Measured]) -> dict[str, Any]:
+def _as_json(
+    recording: str, looped: Looped, video: bool, rows: Sequence[Measured], costs: Mapping[str, StageCosts]
+) -> dict[str, Any]:
     programs = dict.fromkeys(row.program for row in rows)
     compared = {
         f"{program} / {to}": ratios(rows, program, to)
@@ -279,6 +325,16 @@ def _as_json(recording: str, looped: Looped, video: bool, rows: Sequence[Measure
         "ratios": {
             name: {"median": statistics.median(values), "least": min(values), "most": max(values)}
             for name, values in compared.items()
+        },
+        "stages": {
+            program: {
+                "core_ms": alone.core_ms,
+                "bound_per_s": alone.bound_per_s,
+                "share_of_bound": [
+                    alone.share(row.steady_images_per_s) for row in rows if row.program == program
+                ],
+            }
+            for program, alone in costs.items()
         },
         "runs": [
             {
@@ -322,9 +378,8 @@ def machine() -> dict[str, Any]:
         "av",
         "perception_batch",
     )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "cores": cores,
+        "cores": usable_cores(),
         "load_at_start": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -353,6 +408,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="section.key=value", help="setting of ours"
     )
+    parser.add_argument("--no-stages", dest="stages", action="store_false", help="leave out the stages alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every run, for programs")
     args = parser.parse_args(words)
     if args.images < 1 or args.runs < 1:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from perception_batch.cli import main
 from perception_batch.config import load_config
 from perception_batch.detect import known_batch_size
 from perception_batch.errors import ConfigError
+from perception_batch.loop_rows import prepared_loops
 
 
 def row(
@@ -128,6 +131,66 @@ def test_a_sweep_goes_on_past_what_fails_and_says_what_limits(
     assert "--overwrite" in capsys.readouterr().err
 
 
+class MadeLoop:
+    """A loop that does 20 images a second, or fails."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def measure(self) -> dict[str, Any]:
+        if self.name == "informed":
+            return {"error": "no\x1bexport"}
+        used = {"backend": "plain loop", "precision": "", "device": "", "batch_size": 0, "copies": 1}
+        return used | {"images": 12, "images_per_s": 20.0, "startup_s": 3.0, "peak_host_mb": 900.0}
+
+
+def test_loops_stages_and_prices_stand_beside_the_rows(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def on_cpu(request: Request) -> dict[str, Any]:
+        if request.what == "stages":
+            assert request.config["detect"]["batch_size"] == 4  # of what is recommended
+            return {"stages_core_ms": {"detect": 9.0, "fuse": 1.0}}
+        found = measured(request) | {"device": "cpu"}
+        return found if request.what == "open" else found | {"cpu_j_per_1000": 1500.0, "energy_absent": ""}
+
+    @contextmanager
+    def made(names: tuple[str, ...], *_: Any) -> Iterator[tuple[MadeLoop, ...]]:
+        yield tuple(map(MadeLoop, names))
+
+    monkeypatch.setattr(batch_sweep, "in_own_process", on_cpu)
+    monkeypatch.setattr(batch_sweep, "prepared_loops", made)
+    monkeypatch.setattr(batch_sweep, "usable_cores", lambda: 1)
+    monkeypatch.setattr("perception_batch.detect.openvino_backend.has_bf16", lambda: False)
+    out = tmp_path / "out"
+    words = ["benchmark", str(log), "--batch-sizes", "1,4,8", "--repeats", "2", "--out", str(out)]
+    assert main([*words, "--loops", "--stages", "--euro-per-hour", "0.36"]) == 0
+    text = capsys.readouterr().out
+    assert "the recommended variant is 4.90 (4.90-4.90) times the plain loop" in text
+    assert "informed loop, 640 px, batch 1: no\\x1bexport" in text
+    assert "1 cores could do 100.0 images/s" in text and "reached 98% of that" in text
+    assert text.count("0.00500") == 1 and text.count("0.00102") == 1  # euro: the loop's, and ours at batch 4
+    assert text.count("1.50") == 3
+    report = json.loads((out / "benchmark.json").read_text())
+    assert [row["variant"]["backend"] for row in report["loops"]] == ["plain loop", "informed loop"]
+    assert report["stages"] == {"core_ms": {"detect": 9.0, "fuse": 1.0}, "cores": 1}
+    with (out / "benchmark.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [r["backend"] for r in rows] == ["torch"] * 3 + ["plain loop", "informed loop"]
+    assert rows[3]["images_per_s"] == "20.0" and rows[4]["error"]
+
+
+@pytest.mark.parametrize(
+    ("model", "log_name", "says"),
+    [("model.xml", "absent", "their .pt"), ("absent.pt", "absent", "rror"), ("absent.pt", "in", "")],
+)
+def test_a_loop_that_cannot_run_says_why(log: Path, model: str, log_name: str, says: str) -> None:
+    config = load_config(None, [f"detect.model={model}"])
+    with prepared_loops(("plain",), (log.parent / log_name,), config, 4) as (loop,):
+        found = loop.measure()
+    assert set(found) == {"error"} and says in found["error"] and "\n" not in found["error"]
+
+
 def test_a_model_that_never_works_is_one_line(
     log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,3 +227,13 @@ def test_a_real_sweep_fits_together(
     assert 0 < figures["device_busy"] <= 1
     assert 0 < figures["batch_p50_ms"] <= figures["batch_p95_ms"]
     assert 50 < figures["peak_host_mb"] < 20_000 and "peak_cuda_mb" not in figures
+
+
+@pytest.mark.real
+def test_a_real_loop_gives_the_figures_of_a_row(recordings: Path, weights: Path) -> None:
+    config = load_config(None, [f"detect.model={weights}", "detect.image_size=320", "render.video=false"])
+    with prepared_loops(("plain",), (recordings / "nuscenes_n008",), config, 18) as (loop,):
+        found = loop.measure()
+    assert found["backend"] == "plain loop" and found["images"] == 18
+    assert found["images_per_s"] > 0 and found["startup_s"] > 0.5
+    assert 200 < found["peak_host_mb"] < 5000

@@ -14,6 +14,7 @@ ROOMS = sorted(p.name for p in PACKAGE.iterdir() if (p / "__init__.py").is_file(
 GROUND = {
     "atomic",
     "lidar",
+    "lenses",
     "mounts",
     "types",
     "errors",
@@ -92,6 +93,7 @@ def test_no_file_is_named_by_nothing_and_none_is_a_barn() -> None:
         ["benchmark", "--help"],
         ["export", "--help"],
         ["status", "--help"],
+        ["report", "--help"],
     ],
 )
 def test_help_imports_nothing_heavy_and_shows_an_example(words: list[str]) -> None:

@@ -17,9 +17,11 @@ from perception_batch.detect.batch_size import (
 from perception_batch.detect.choose import available_forms, open_model
 from perception_batch.detect.crops import Crop, horizon_points, lay_out_crops
 from perception_batch.detect.detector import Detector, DetectorInfo
+from perception_batch.detect.facts import is_exported, open_exported
 from perception_batch.detect.merge import merge_views
 from perception_batch.detect.preprocess import prepare, reduction, tile_pixels
-from perception_batch.detect.weights import find_weights
+from perception_batch.detect.weights import find_weights, look_for_weights, sha256_of
+from perception_batch.errors import ModelError
 
 __all__ = [
     "BACKENDS",
@@ -33,6 +35,7 @@ __all__ = [
     "find_weights",
     "horizon_points",
     "known_batch_size",
+    "known_sha256",
     "lay_out_crops",
     "measure_batch_size",
     "merge_views",
@@ -57,3 +60,17 @@ def open_detector(settings: DetectConfig) -> Detector:
     """
     first = settings.model_copy(update={"device": settings.device.partition(",")[0]})
     return open_model(first, find_weights(settings.model))
+
+
+def known_sha256(settings: DetectConfig) -> str | None:
+    """`DetectorInfo.sha256` of the model that would be opened, without opening it; None where that cannot be told.
+
+    Nothing is downloaded.
+    """
+    path, _ = look_for_weights(settings.model)
+    if path is None:
+        return None
+    try:
+        return open_exported(path).facts.sha256 if is_exported(path) else sha256_of(path)
+    except ModelError:  # said when it is opened
+        return None

@@ -7,7 +7,7 @@ up after a wall-clock limit).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ OutputForm = Literal["dense", "one2one", "end2end", "queries"]
 
 # As in Ultralytics: more candidates than this in one image are cut by score before suppression.
 MAX_CANDIDATES = 30_000
+# So many candidates are compared pair by pair in one go: a matrix of 2 MB at most.
+_FEW = 256
 NOT_FINITE = (
     "the network's scores are not finite: damaged weights, or fp16 that overflows (detect.precision=fp32)"
 )
@@ -120,25 +122,63 @@ def _suppressed(
     anchor = anchor[np.argsort(-scores[anchor], kind="stable")[:MAX_CANDIDATES]]
     found = rows[:, anchor].T
     boxes, label = _corners(found[:, :4]), found[:, 4:].argmax(1)
-    # In double, as the torch twin. The best that is left stays, and takes with it what it covers.
-    x0, y0, x1, y1 = boxes.T.astype(np.float64)
-    area = (x1 - x0) * (y1 - y0)
-    left = np.arange(len(anchor))
-    kept: list[int] = []
-    while len(left) and len(kept) < most:
-        best, left = left[0], left[1:]
-        kept.append(best)
-        near = left[label[left] == label[best]]
-        width = np.minimum(x1[near], x1[best]) - np.maximum(x0[near], x0[best])
-        height = np.minimum(y1[near], y1[best]) - np.maximum(y0[near], y0[best])
-        inter = np.maximum(width, 0) * np.maximum(height, 0)
-        with np.errstate(invalid="ignore", divide="ignore"):  # two boxes without area
-            covered = near[inter / (area[near] + area[best] - inter) > iou]
-        if len(covered):
-            left = left[~np.isin(left, covered, assume_unique=True)]
+    kept = (_kept_of_few if len(anchor) <= _FEW else _kept_of_many)(
+        boxes.astype(np.float64), label, iou, most
+    )
     return np.concatenate(
         [boxes[kept], scores[anchor[kept], None], label[kept, None].astype(np.float32)], 1, dtype=np.float32
     )
+
+
+def _covers(
+    boxes: npt.NDArray[np.float64], one: Any, others: Any, area: npt.NDArray[np.float64], iou: float
+) -> npt.NDArray[np.bool_]:
+    """Whether boxes overlap by more than `iou`; in double, as the torch twin. Two boxes without area do not."""
+    x0, y0, x1, y1 = boxes.T
+    width = np.minimum(x1[others], x1[one]) - np.maximum(x0[others], x0[one])
+    height = np.minimum(y1[others], y1[one]) - np.maximum(y0[others], y0[one])
+    inter = np.maximum(width, 0) * np.maximum(height, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: npt.NDArray[np.bool_] = inter / (area[others] + area[one] - inter) > iou
+    return found
+
+
+def _kept_of_few(
+    boxes: npt.NDArray[np.float64], label: npt.NDArray[np.intp], iou: float, most: int
+) -> list[int]:
+    """Numbers of the boxes that no better one of their class covers, at most so many; every pair at once."""
+    number = np.arange(len(boxes))
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    covers = _covers(boxes, number[:, None], number[None], area, iou) & (label[:, None] == label)
+    np.fill_diagonal(covers, False)
+    covering = covers.any(1).tolist()  # of few boxes there is anything to take away
+    alive = np.ones(len(boxes), bool)
+    kept: list[int] = []
+    for best in range(len(boxes)):
+        if len(kept) == most:
+            break
+        if alive[best]:
+            kept.append(best)
+            if covering[best]:
+                alive &= ~covers[best]
+    return kept
+
+
+def _kept_of_many(
+    boxes: npt.NDArray[np.float64], label: npt.NDArray[np.intp], iou: float, most: int
+) -> list[int]:
+    """The same, pair by pair with what is left: every pair at once would not fit into memory."""
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    left = np.arange(len(boxes))
+    kept: list[int] = []
+    while len(left) and len(kept) < most:
+        best, left = int(left[0]), left[1:]
+        kept.append(best)
+        near = left[label[left] == label[best]]
+        covered = near[_covers(boxes, best, near, area, iou)]
+        if len(covered):
+            left = left[~np.isin(left, covered, assume_unique=True)]
+    return kept
 
 
 def _paired(

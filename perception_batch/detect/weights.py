@@ -43,19 +43,10 @@ def find_weights(model: str) -> Path:
     Raises:
         ModelError: there is no such file.
     """
-    given = Path(model)
-    with suppress(RuntimeError):  # `~name` of a user that does not exist
-        given = given.expanduser()
-    plain = given.name == model
-    looked = [given]
-    if not given.is_absolute():
-        looked += [Path("data/models") / given, cache_dir() / "models" / given]
-    for path in looked:
-        try:
-            if path.is_file() or (path.is_dir() and _holds_model(path)):
-                return path
-        except (OSError, ValueError):  # a name that no file can have
-            continue
+    found, looked = look_for_weights(model)
+    if found is not None:
+        return found
+    plain = looked[0].name == model
     if plain and model.endswith(".pt") and (fetched := _download(model, cache_dir() / "models")) is not None:
         return fetched
     places = ", ".join(printable(path) for path in looked)
@@ -63,6 +54,23 @@ def find_weights(model: str) -> Path:
     if plain:
         hint += "; names that Ultralytics publishes, such as yolo11n.pt, are downloaded where there is a connection"
     raise ModelError(f"no weights {printable(model)!r}: looked at {places}; {hint}")
+
+
+def look_for_weights(model: str) -> tuple[Path | None, list[Path]]:
+    """The weights that are on this machine, None where they are not, and where they were looked for."""
+    given = Path(model)
+    with suppress(RuntimeError):  # `~name` of a user that does not exist
+        given = given.expanduser()
+    looked = [given]
+    if not given.is_absolute():
+        looked += [Path("data/models") / given, cache_dir() / "models" / given]
+    for path in looked:
+        try:
+            if path.is_file() or (path.is_dir() and _holds_model(path)):
+                return path, looked
+        except (OSError, ValueError):  # a name that no file can have
+            continue
+    return None, looked
 
 
 def _holds_model(folder: Path) -> bool:

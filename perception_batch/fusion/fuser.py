@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from perception_batch.calibration import Intrinsics
 from perception_batch.fusion.ground import Ground
 from perception_batch.geometry import SE3
 from perception_batch.types import Detections, Fusion, LidarRanges, Prediction
@@ -37,6 +38,7 @@ class Fuser(Protocol):
         stamp_ns: int | None = None,
         frame_stamps_ns: Mapping[str, int] | None = None,
         lidar: Mapping[str, LidarRanges] | None = None,
+        lenses: Mapping[str, Intrinsics] | None = None,
     ) -> Fusion:
         """Objects of one timestep.
 
@@ -51,5 +53,6 @@ class Fuser(Protocol):
             stamp_ns: of the timestep; None: a usual step (0.1 s) after the last.
             frame_stamps_ns: of each camera's frame; those that are not listed are taken at `stamp_ns`.
             lidar: by camera: what a lidar says of its detections (`measure_lidar`); None: there is none.
+            lenses: by camera, where the lens at its frame's stamp is not the rig's.
         """
         ...

@@ -9,20 +9,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from perception_batch.calibration import FloatArray, Rig
+from perception_batch.calibration import FloatArray, Intrinsics, Rig
 from perception_batch.config import CameraConfig, FuseConfig
 from perception_batch.errors import printable
 from perception_batch.fusion.associate import Candidates, associate
+from perception_batch.fusion.class_doubt import Mixture, mixed
 from perception_batch.fusion.cues import Cues, Sizes, read_cues
 from perception_batch.fusion.ground import Ground, GroundEstimator, cameras_under, find_ground
 from perception_batch.fusion.lens import BoxImage, BoxRays, RayTables, box_rays, low_edge
 from perception_batch.fusion.lidar_cue import Told, with_lidar
-from perception_batch.fusion.objects import Box, Group, ObjectMaker, decide
+from perception_batch.fusion.objects import Box, Group, ObjectMaker, verdicts
 from perception_batch.fusion.overlap import overlapping
 from perception_batch.fusion.position import Views, locate, sketch
 from perception_batch.fusion.predicted import follow
 from perception_batch.fusion.ranges import find_ranges
-from perception_batch.fusion.suppress import LabelRule, duplicates, inside_any, reasons_against, rule_for
+from perception_batch.fusion.suppress import LabelRule, duplicates, low_edge_hidden, reasons_against, rule_for
 from perception_batch.fusion.surface import GroundUnder, SurfaceEstimator, flat_under
 from perception_batch.geometry import SE3
 from perception_batch.ontology import ObjectClass, Ontology
@@ -38,6 +39,7 @@ from perception_batch.types import (
 
 logger = logging.getLogger(__name__)
 
+_LENSES_KEPT = 64  # tables of rays, 0.2 MB each: a log may change lenses and image sizes with every frame
 _GROUND_SCORE = 0.5  # boxes that teach the ground's height are this sure ...
 _GROUND_HEIGHT_PX = 20.0  # ... and this high
 
@@ -75,7 +77,8 @@ class GeometricFuser:
         self._surface = SurfaceEstimator(len(rig.cameras), settings) if settings.ground_memory_s > 0 else None
         self._rules: dict[tuple[str, int], LabelRule] = {}
         self._tables = RayTables()
-        self._lenses: dict[tuple[str, tuple[int, int]], int | None] = {}
+        self._lenses: dict[tuple[str, tuple[int, int], Intrinsics], int | None] = {}
+        self._unfit: set[str] = set()
         self._named: set[str] = set()
         self._maker = ObjectMaker(ontology, self._labels)
         self._camera_number = {name: i for i, name in enumerate(sorted(rig.cameras))}
@@ -116,19 +119,25 @@ class GeometricFuser:
         stamp_ns: int | None = None,
         frame_stamps_ns: Mapping[str, int] | None = None,
         lidar: Mapping[str, LidarRanges] | None = None,
+        lenses: Mapping[str, Intrinsics] | None = None,
     ) -> Fusion:
         """Objects of one timestep; see `Fuser.fuse`."""
+        if len(self._lenses) > max(_LENSES_KEPT, 4 * len(detections)):
+            self._tables, self._lenses = RayTables(), {}
         every, suppressed = self._kept(detections)
         boxes: list[Box] = []
         images: list[BoxImage] = []
         offsets: list[float] = []
         seeing: list[int] = []  # positions in `boxes` of those with rays, in the order of `rays`
         for camera, kept in every.items():
-            lens = self._lens(camera, image_hw[camera])
+            own = (lenses or {}).get(camera)
+            lens = self._lens(camera, image_hw[camera], own)
             if lens is not None and camera in base_now_SE3_camera:
                 rows = [b.observation.detection for b in kept]
                 xyxy = detections[camera].xyxy[rows].astype(np.float64)
-                images.append(self._image(camera, xyxy, lens, image_hw[camera], base_now_SE3_camera[camera]))
+                model = (own or self._rig.cameras[camera].intrinsics).model
+                pose = base_now_SE3_camera[camera]
+                images.append(self._image(camera, xyxy, lens, image_hw[camera], pose, model == "equidistant"))
                 seeing.extend(range(len(boxes), len(boxes) + len(kept)))
                 late = math.nan
                 if stamp_ns is not None and frame_stamps_ns is not None:
@@ -221,21 +230,24 @@ class GeometricFuser:
             )
         return rule
 
-    def _lens(self, camera: str, hw: tuple[int, int]) -> int | None:
-        """The camera's lens for images of this size; None without (usable) calibration, said once."""
+    def _lens(self, camera: str, hw: tuple[int, int], own: Intrinsics | None) -> int | None:
+        """The camera's lens (`own`, else the rig's) for images of this size; None where it does not fit, said once."""
         if camera not in self._rig.cameras:
             return None
-        if (camera, hw) not in self._lenses:
-            lens = self._rig.cameras[camera].intrinsics
+        lens = self._rig.cameras[camera].intrinsics if own is None else own
+        key = camera, hw, lens
+        if key not in self._lenses:
             number = None
             try:
                 number = self._tables.add(
                     lens.scaled_to(hw[1], hw[0]) if (lens.height_px, lens.width_px) != hw else lens
                 )
             except ValueError as error:
-                logger.warning("camera %s: %s; its boxes get no position", printable(camera), error)
-            self._lenses[camera, hw] = number
-        return self._lenses[camera, hw]
+                if camera not in self._unfit:
+                    self._unfit.add(camera)
+                    logger.warning("camera %s: %s; its boxes get no position", printable(camera), error)
+            self._lenses[key] = number
+        return self._lenses[key]
 
     def _image(
         self,
@@ -244,16 +256,17 @@ class GeometricFuser:
         lens: int,
         hw: tuple[int, int],
         base_SE3_camera: SE3,
+        fisheye: bool,
     ) -> BoxImage:
         config = self._cameras.get(camera, self._plain)
-        hidden = _low_edge_hidden(xyxy, base_SE3_camera, config.mask) if config.mask else None
+        hidden = low_edge_hidden(xyxy, low_edge(base_SE3_camera), config.mask) if config.mask else None
         return BoxImage(
             xyxy,
             lens,
             base_SE3_camera,
             config.roi_px or (0, 0, hw[1], hw[0]),
             hidden,
-            self._rig.cameras[camera].intrinsics.model == "equidistant",
+            fisheye,
         )
 
     def _located(
@@ -308,18 +321,36 @@ class GeometricFuser:
         together = associate(candidates, views, rays, lengths, self._overlaps, self._settings.gate_sigma)
         groups: list[Group] = []
         inside: list[Observation] = []
+        mixtures: list[Mixture] = []
         rows_of, own_rows, yaws = row_as.tolist(), own.tolist(), yaw_rad.tolist()
         for members in together:
             seen = [boxes[i] for i in members]
-            name = decide(seen)
-            k = names[name]
-            # Two cameras that share nothing may be joined by a third whose word for it one of them never heard.
-            rows = [rows_of[i][k] if rows_of[i][k] >= 0 else own_rows[i] for i in members]
-            if self._in_own_vehicle(views, rows):
-                inside += [box.observation for box in seen]
-                continue
-            yaw = next((yaws[i] for i in members if yaws[i] == yaws[i]), math.nan)  # the first that is no NaN
+            if len(seen) == 1 and len(seen[0].evidence) == 1:  # most are
+                name, rows, yaw = seen[0].rule.name, [own_rows[members[0]]], yaws[members[0]]
+            else:
+                says = verdicts(seen)
+                name = next(iter(says))
+                k = names[name]
+                # Two cameras that share nothing may be joined by a third whose word for it one of them never heard.
+                rows = [rows_of[i][k] if rows_of[i][k] >= 0 else own_rows[i] for i in members]
+                yaw = next(
+                    (yaws[i] for i in members if yaws[i] == yaws[i]), math.nan
+                )  # the first that is no NaN
+                if len(says) > 1 and any(len(box.evidence) > 1 for box in seen):
+                    in_doubt = [(names[word], score) for word, score in says.items()]
+                    for n, i in enumerate(members):
+                        may = [(rows_of[i][k], score) for k, score in in_doubt if rows_of[i][k] >= 0]
+                        if len(may) > 1 and may[0][0] == rows[n]:
+                            rows[n] = len(source) + len(mixtures)
+                            mixtures.append(([row for row, _ in may], [score for _, score in may]))
             groups.append(Group(seen, name, rows, yaw))
+        views = mixed(views, mixtures)
+        if self._settings.ego_footprint_m is not None:
+            own_vehicle = [self._in_own_vehicle(views, group.rows) for group in groups]
+            inside = [
+                o.observation for g, is_own in zip(groups, own_vehicle, strict=True) if is_own for o in g.seen
+            ]
+            groups = [g for g, is_own in zip(groups, own_vehicle, strict=True) if not is_own]
         return self._maker.make(groups, views), inside
 
     def _taken_for(
@@ -407,19 +438,3 @@ def _rank(item: FusedObject) -> tuple[float, str, int]:
     """By falling score, then by observation: a detection is part of one object only."""
     first = item.observations[0]
     return -item.score, first.camera, first.detection
-
-
-def _low_edge_hidden(
-    xyxy: FloatArray, base_SE3_camera: SE3, mask: Sequence[Sequence[tuple[float, float]]]
-) -> npt.NDArray[np.bool_]:
-    """(N,) whether the own vehicle covers the edge on which a box would stand."""
-    edge = low_edge(base_SE3_camera)
-    outward = -2.0 if edge < 2 else 2.0  # a box that ends where the mask begins is hidden too
-    hidden = np.zeros(len(xyxy), bool)
-    for share in (0.25, 0.5, 0.75):
-        points = np.empty((len(xyxy), 2))
-        other = 1 - edge % 2
-        points[:, edge % 2] = xyxy[:, edge] + outward
-        points[:, other] = xyxy[:, other] + share * (xyxy[:, other + 2] - xyxy[:, other])
-        hidden |= inside_any(points, mask)
-    return hidden

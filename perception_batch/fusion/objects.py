@@ -112,12 +112,11 @@ class ObjectMaker:
 
     def _object(self, seen: Sequence[Box], name: str, yaw_rad: float, place: Place) -> FusedObject:
         position, covariance, own, shared = place
-        observations = [box.observation for box in seen]
-        miss = 1.0
-        for box in seen:
-            miss *= 1 - box.score
-        if len(seen) > 1:
-            observations.sort(key=lambda o: (o.camera, o.detection))
+        if len(seen) == 1:
+            observations, miss = [seen[0].observation], 1 - seen[0].score
+        else:
+            observations = sorted((box.observation for box in seen), key=lambda o: (o.camera, o.detection))
+            miss = math.prod(1 - box.score for box in seen)
         size = self._sizes.get(name) if seen[0].rule.entry is not None else None
         return FusedObject(
             class_id=self._ids.get(name, -1),
@@ -146,11 +145,16 @@ def decide(seen: Sequence[Box]) -> str:
     """The class with the largest sum of scores, duplicates' included; ties by name."""
     if len(seen) == 1 and len(seen[0].evidence) == 1:
         return seen[0].rule.name
+    return next(iter(verdicts(seen)))
+
+
+def verdicts(seen: Sequence[Box]) -> dict[str, float]:
+    """What speaks for each class, the sum of scores, duplicates' included: by falling sum, ties by name."""
     sums: dict[str, float] = {}
     for box in seen:
         for name, score in box.evidence:
             sums[name] = sums.get(name, 0.0) + score
-    return min(sums, key=lambda name: (-sums[name], name))
+    return dict(sorted(sums.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
 def combine(

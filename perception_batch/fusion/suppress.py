@@ -99,6 +99,25 @@ def masked(xyxy: npt.NDArray[np.float64], polygons: Polygons) -> npt.NDArray[np.
     return over_half
 
 
+def low_edge_hidden(xyxy: FloatArray, edge: int, mask: Polygons) -> npt.NDArray[np.bool_]:
+    """(N,) whether the own vehicle covers the edge on which a box would stand.
+
+    Args:
+        xyxy: (N, 4) px.
+        edge: which of the four coordinates is that edge's, see `lens.low_edge`.
+        mask: polygons of the ego vehicle, px.
+    """
+    outward = -2.0 if edge < 2 else 2.0  # a box that ends where the mask begins is hidden too
+    hidden = np.zeros(len(xyxy), bool)
+    for share in (0.25, 0.5, 0.75):
+        points = np.empty((len(xyxy), 2))
+        other = 1 - edge % 2
+        points[:, edge % 2] = xyxy[:, edge] + outward
+        points[:, other] = xyxy[:, other] + share * (xyxy[:, other + 2] - xyxy[:, other])
+        hidden |= inside_any(points, mask)
+    return hidden
+
+
 def reasons_against(
     detections: Detections, rules: Sequence[LabelRule], mask: Polygons
 ) -> list[SuppressedReason]:

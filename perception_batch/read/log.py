@@ -25,9 +25,9 @@ from perception_batch.read.key_frames import before_key_frames
 from perception_batch.read.lidar.drive_lidar import DriveLidar
 from perception_batch.read.motion.drive_motion import DriveMotion
 from perception_batch.read.motion.report import EgoReport
+from perception_batch.read.rigs.drive_calibration import DriveCalibration
 from perception_batch.read.rigs.rig import CameraFacts, build_rig
 from perception_batch.read.rigs.rig_file import read_rig_file
-from perception_batch.read.rigs.transforms import frame_name
 from perception_batch.read.side_messages import SideMessages
 from perception_batch.read.source import Head
 from perception_batch.read.trigger import TriggerReader
@@ -68,6 +68,7 @@ class DriveLog:
         try:
             self._lidar = DriveLidar(lidar, self.topics)
             self._motion = DriveMotion(self._side, self.topics, settings)
+            self._changes = DriveCalibration(self._side, self.topics)
             self._cameras = self._find_cameras(cameras_needed)
         except BaseException:
             self.close()
@@ -89,7 +90,8 @@ class DriveLog:
     def losses(self) -> tuple[Loss, ...]:
         """What is known to be lost; grows while streaming where a file turns out to be damaged."""
         triggers = () if self._trigger is None else self._trigger.losses(self._judge.bad_triggers)
-        return (*self._files.losses, *self._side.losses, *triggers, *self._lidar.losses)
+        own = (*self._files.losses, *self._side.losses, *self._changes.losses)
+        return (*own, *triggers, *self._lidar.losses)
 
     @property
     def clock_steps(self) -> tuple[ClockStep, ...]:
@@ -110,6 +112,11 @@ class DriveLog:
     def ego_report(self) -> EgoReport:
         """Where the ego motion comes from and how good it is: of what `stream` gave, else of the head after `rig`."""
         return self._motion.report(self._base_frame, self._heads.values(), self.stop_ns)
+
+    @property
+    def calibration(self) -> DriveCalibration:
+        """What `stream` follows of lenses and mounts that change, and what of it did in the last one."""
+        return self._changes
 
     @property
     def lidar_topic(self) -> str | None:
@@ -229,7 +236,8 @@ class DriveLog:
         head = self.head(selected)
         topics = {name: self._cameras[name].topic for name in sorted(selected)}
         if not head.complete:
-            self._fetch_calibration(topics, head)
+            frame_ids = {topic: head.cameras[name].frame_id for name, topic in topics.items()}
+            self._side.fetch_calibration(frame_ids, head.stop_ns)
         facts = []
         for name, topic in topics.items():
             seen = head.cameras[name]
@@ -240,7 +248,7 @@ class DriveLog:
         file = None if rig_file is None else read_rig_file(rig_file)
         rig = build_rig(facts, self._side.tree, file, base_frame)
         self._base_frame = rig.base_frame
-        self._motion.follow(rig, {fact.name: fact.frame_id for fact in facts})
+        self._changes.follow(rig, facts, head, {name: self._offset_ns(name) for name in topics})
         if self._lidar.topic is not None and not head.complete:
             self._side.fetch_static(head.stop_ns)
         return self._lidar.placed(rig, self._side.tree, self._first_of)
@@ -316,6 +324,7 @@ class DriveLog:
     ) -> Iterator[LogItem]:
         """Frames, poses and triggers (and sweeps) recorded in the range, in log order."""
         self._motion.begin(self._base_frame or "")
+        self._changes.begin()
         return self._motion.joined(self._logged(head, low_ns, high_ns, sweeps=sweeps))
 
     def _logged(
@@ -324,6 +333,7 @@ class DriveLog:
         """Frames, poses, triggers and sweeps of the log itself."""
         makers, reader = self._makers(head), self._trigger
         topics = self._motion.topics | makers.keys() | self._lidar.begin(head, wanted=sweeps)
+        topics |= self._changes.topics
         if reader is not None:
             topics |= {reader.topic}
             reader.bad = 0
@@ -336,6 +346,7 @@ class DriveLog:
                 continue
             if (sweep := self._lidar.sweep(message)) is not None:
                 yield sweep
+            yield from self._changes.items(message)
             yield from self._motion.items(message)
 
     def _play(
@@ -345,6 +356,7 @@ class DriveLog:
         tape, self._tape = self._tape, None
         too_late = low_ns is not None and low_ns > head.stop_ns
         if tape is None or too_late or not tape.topics.issuperset(topics):
+            yield from self._changes.said_before(self._files, head.stop_ns, low_ns)
             yield from self._files.messages(topics, low_ns, high_ns)
             return
         for message in tape.play():
@@ -403,16 +415,6 @@ class DriveLog:
                 self._cameras[name] = replace(
                     self._cameras[name], enabled=False, why_not="depth images; read when named"
                 )
-
-    def _fetch_calibration(self, topics: Mapping[str, str], head: Head) -> None:
-        """CameraInfo and static transforms that the head did not have, for cameras and their topics."""
-        frame_ids = {name: head.cameras[name].frame_id for name in topics}
-        without = [t for name, t in topics.items() if self._side.camera_info(t, frame_ids[name]) is None]
-        self._side.fetch_camera_infos(without, head.stop_ns)
-        frames = {frame_name(frame_id) for frame_id in frame_ids.values()}
-        tree = self._side.tree
-        if not frames <= set(tree.frames) or len({tree.top(frame) for frame in frames}) > 1:
-            self._side.fetch_static(head.stop_ns)
 
 
 def open_log(

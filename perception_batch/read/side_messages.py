@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
 from perception_batch.calibration import Rig
 from perception_batch.config import ReadConfig
 from perception_batch.errors import printable
-from perception_batch.mounts import CameraMount
 from perception_batch.read.containers.drive_files import DriveFiles
-from perception_batch.read.containers.logfile import MAX_NS, Message
+from perception_batch.read.containers.logfile import MAX_NS, Channel, Message
 from perception_batch.read.motion.ego import EgoTracker
 from perception_batch.read.motion.head import MotionHead, MotionMessage
 from perception_batch.read.motion.sources import MOTION_TYPES, Wanted
@@ -28,7 +27,8 @@ log = logging.getLogger(__name__)
 MAX_FETCH_MESSAGES = 2000
 """Static transforms fetched beyond the head; a healthy log has one message a topic."""
 
-_UNPARSED = (ValueError, AttributeError, TypeError)
+UNPARSED = (ValueError, AttributeError, TypeError)
+"""What reading a message of a log may raise."""
 
 
 class SideMessages:
@@ -43,6 +43,7 @@ class SideMessages:
         """The latest of every transform, static or not."""
         self._files = files
         self._parser = SmallMessages()
+        self._parsed: tuple[Message, Any] | None = None
         self._static = TransformTree()
         self._infos: dict[str, Any] = {}
         self._settings = settings
@@ -76,7 +77,7 @@ class SideMessages:
         if msgtype not in (*CAMERA_INFO_TYPES, *TF_TYPES) and self._motion.has_enough(topic):
             return
         try:
-            content = self._parser.read(message.channel, message.data)
+            content = self.content(message)
             if msgtype in TF_TYPES:
                 self.tree.add_message(content)
                 if _is_static(topic):
@@ -85,22 +86,38 @@ class SideMessages:
                 self._infos[topic] = content
             else:
                 self._motion.keep(MotionMessage.of(message, content))
-        except _UNPARSED as error:
+        except UNPARSED as error:
             if msgtype in CAMERA_INFO_TYPES:  # the others are counted when they are streamed
                 log.debug("%s: %s", printable(topic), error)
                 self._unparsed[topic] += 1
 
+    def content(self, message: Message) -> Any:
+        """The parsed message; asked for again at once, it is not parsed again.
+
+        Raises:
+            ValueError: it cannot be parsed.
+        """
+        if self._parsed is None or self._parsed[0] is not message:
+            self._parsed = message, self._parser.read(message.channel, message.data)
+        return self._parsed[1]
+
+    def count_unparsed(self, channel: Channel) -> None:
+        """Count a message that cannot be parsed; those of motion count themselves (`ego_pose`)."""
+        if channel.topic not in self.motion_topics:
+            self._unparsed[channel.topic] += 1
+
     def camera_info(self, image_topic: str, image_frame: str) -> Any | None:
-        """CameraInfo of a camera: of a sibling topic, else the only one with the images' frame."""
+        """The first CameraInfo of a camera that is known."""
+        topic = self.camera_info_topic(image_topic, image_frame)
+        return None if topic is None else self._infos[topic]
+
+    def camera_info_topic(self, image_topic: str, image_frame: str) -> str | None:
+        """Where a camera's CameraInfo is: a sibling topic, else the first one with the images' frame."""
         for topic in info_topics_beside(image_topic, self._infos):
-            return self._infos[topic]
+            return topic
         frame = frame_name(image_frame)
-        same = [
-            info
-            for _, info in sorted(self._infos.items())
-            if frame and frame_name(info.header.frame_id) == frame
-        ]
-        return same[0] if same else None
+        found = (t for t, info in sorted(self._infos.items()) if frame_name(info.header.frame_id) == frame)
+        return next(found, None) if frame else None
 
     def fetch_camera_infos(self, image_topics: Iterable[str], after_ns: int) -> None:
         """First CameraInfo for images whose calibration was not published before `after_ns`."""
@@ -118,6 +135,14 @@ class SideMessages:
         for message in islice(self._files.messages(static, after_ns, MAX_NS), MAX_FETCH_MESSAGES):
             self.look_at(message)
 
+    def fetch_calibration(self, frame_ids: Mapping[str, str], after_ns: int) -> None:
+        """What was not told before `after_ns`: CameraInfo and static transforms; `frame_ids` by image topic."""
+        without = [topic for topic, frame in frame_ids.items() if self.camera_info(topic, frame) is None]
+        self.fetch_camera_infos(without, after_ns)
+        frames = {frame_name(frame_id) for frame_id in frame_ids.values()}
+        if not frames <= set(self.tree.frames) or len({self.tree.top(frame) for frame in frames}) > 1:
+            self.fetch_static(after_ns)
+
     def ego_tracker(self, base_frame: str) -> EgoTracker:
         """A tracker of `base_frame` whose source is settled by what is known."""
         tracker = EgoTracker(base_frame, self._static.copy(), self._settings)
@@ -133,17 +158,7 @@ class SideMessages:
     def mount_follower(self, rig: Rig, frames: Mapping[str, str]) -> MountFollower:
         """What follows the cameras of `rig` whose pose is the log's, from what is known now; frames by camera."""
         own = {n: frames[n] for n, camera in rig.cameras.items() if camera.pose_from_log and n in frames}
-        return MountFollower(self.tree.copy(), rig.base_frame, own, self._static.copy())
-
-    def moved_mounts(self, follower: MountFollower, message: Message) -> Iterator[CameraMount]:
-        """Cameras that a message of transforms moves; one that cannot be parsed is counted elsewhere."""
-        channel = message.channel
-        if channel.msgtype in TF_TYPES and follower.wants(channel.topic):
-            try:
-                content = self._parser.read(channel, message.data)
-                yield from follower.take(content, message.log_ns, is_static=_is_static(channel.topic))
-            except _UNPARSED:
-                return
+        return MountFollower(self.tree.copy(), rig.base_frame, own)
 
     def begin_motion(self) -> None:
         """Count the unparsed messages of motion anew: all of them are about to be streamed."""
@@ -157,13 +172,13 @@ class SideMessages:
         if channel.msgtype not in MOTION_TYPES or not tracker.wants(channel.topic, channel.msgtype):
             return None
         try:
-            content = self._parser.read(channel, message.data)
+            content = self.content(message)
             if channel.msgtype in TF_TYPES:
                 bad = sum(not is_sound(stamped) for stamped in content.transforms)
                 if bad:
                     self._unsound[channel.topic] += bad
             return tracker.take(MotionMessage.of(message, content))
-        except _UNPARSED:
+        except UNPARSED:
             self._unparsed[channel.topic] += 1
             return None
 

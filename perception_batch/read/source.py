@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from perception_batch.calibration import Rig
 from perception_batch.read.images.topics import CameraTopic, TopicInfo
 from perception_batch.types import LogItem, Loss
+
+if TYPE_CHECKING:
+    from perception_batch.read.rigs.drive_calibration import DriveCalibration
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,11 @@ class FrameSource(Protocol):
     @property
     def lidar_topic(self) -> str | None:
         """The topic of the lidar that `stream` can give; None without one."""
+        ...
+
+    @property
+    def calibration(self) -> DriveCalibration:
+        """What `stream` follows of lenses and mounts that change."""
         ...
 
     def select(self, names: Sequence[str] | None) -> tuple[str, ...]:

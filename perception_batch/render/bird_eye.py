@@ -32,6 +32,7 @@ class BirdEye:
         """`range_m` ahead of the vehicle reach to the upper edge."""
         self._size_wh = (width_px, height_px)
         self._text_px = max(9, text_px - 4)
+        self._line_px = max(1, round(self._text_px / 13))  # 1 at the usual width
         looks_back = any(camera.base_SE3_camera.rotation[0, 2] < -0.2 for camera in rig.cameras.values())
         # A vehicle that sees nothing behind it stands at the lower edge.
         self._ego_px = (width_px / 2, height_px * (0.58 if looks_back else 0.88))
@@ -105,7 +106,9 @@ class BirdEye:
             for number, (begin, end) in enumerate(pairwise(ends)):
                 strength = 0.25 + 0.5 * (number + 1) / parts
                 line = points[begin : end + 1]
-                cv2.polylines(image, [line], False, _faded(tint, strength), 2, cv2.LINE_AA, _SHIFT)
+                cv2.polylines(
+                    image, [line], False, _faded(tint, strength), 2 * self._line_px, cv2.LINE_AA, _SHIFT
+                )
 
     def _uncertainty(self, image: Image, shown: Sequence[tuple[FusedObject, Color]]) -> None:
         """Ellipses of one and two standard deviations of the horizontal positions."""
@@ -119,26 +122,28 @@ class BirdEye:
             outlines = centers[:, None] + (_CIRCLE * (n * sigma)[:, None]) @ vectors.transpose(0, 2, 1)
             points = self._polygon(outlines.reshape(-1, 2)).reshape(len(known), -1, 2)
             for (_, tint), outline in zip(known, points, strict=True):
-                cv2.polylines(image, [outline], True, _faded(tint, strength), 1, cv2.LINE_AA, _SHIFT)
+                cv2.polylines(
+                    image, [outline], True, _faded(tint, strength), self._line_px, cv2.LINE_AA, _SHIFT
+                )
 
     def _body(self, image: Image, item: FusedObject, tint: Color) -> None:
         """A box where the heading is known, else a dot as wide as the object; a line to where it is in 1 s."""
         if np.isfinite(item.velocity_mps[:2]).all():
             ends = np.stack([item.position_m[:2], item.position_m[:2] + item.velocity_mps[:2]])
-            cv2.polylines(image, [self._polygon(ends)], False, tint, 1, cv2.LINE_AA, _SHIFT)
+            cv2.polylines(image, [self._polygon(ends)], False, tint, self._line_px, cv2.LINE_AA, _SHIFT)
         length, width = (float(v) for v in item.size_lwh_m[:2])
         if math.isfinite(item.yaw_rad) and math.isfinite(length) and math.isfinite(width):
             outline = self._polygon(_box(item.position_m[:2], length, width, item.yaw_rad))
             cv2.fillPoly(image, [outline], _faded(tint, 0.55), cv2.LINE_AA, _SHIFT)
-            cv2.polylines(image, [outline], True, tint, 1, cv2.LINE_AA, _SHIFT)
+            cv2.polylines(image, [outline], True, tint, self._line_px, cv2.LINE_AA, _SHIFT)
             return
-        radius = max(3.5, (width if math.isfinite(width) else 1.0) / 2 * self._px_per_m)
+        radius = max(3.5 * self._line_px, (width if math.isfinite(width) else 1.0) / 2 * self._px_per_m)
         center = self._polygon(item.position_m[None, :2])[0]
         spot = (int(center[0]), int(center[1]))
         scaled = round(min(radius, 200.0) * (1 << _SHIFT))
         cv2.circle(image, spot, scaled + (24 if not item.filled else 0), color.INK, -1, cv2.LINE_AA, _SHIFT)
         # What hindsight filled in was not seen: a ring instead of a disc.
-        cv2.circle(image, spot, scaled, tint, 1 if item.filled else -1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(image, spot, scaled, tint, self._line_px if item.filled else -1, cv2.LINE_AA, _SHIFT)
 
     def _body_rect(self, item: FusedObject) -> Rect | None:
         """The middle of the drawn object, which no name should hide; None outside the panel."""
@@ -170,7 +175,9 @@ class BirdEye:
         for camera in rig.cameras.values():
             wedge = field_of_view(camera, reach)
             if wedge is not None:
-                cv2.polylines(image, [self._polygon(wedge)], True, color.LINE, 1, cv2.LINE_AA, _SHIFT)
+                cv2.polylines(
+                    image, [self._polygon(wedge)], True, color.LINE, self._line_px, cv2.LINE_AA, _SHIFT
+                )
         self._rings(image, reach)
         body = self._polygon(_box(np.zeros(2), *_EGO_LWH_M, 0.0))
         cv2.fillPoly(image, [body], color.TEXT, cv2.LINE_AA, _SHIFT)
@@ -185,7 +192,7 @@ class BirdEye:
         spot = (int(center[0]), int(center[1]))
         for k in range(1, min(60, math.ceil(reach_m / step)) + 1):
             radius = round(k * step * self._px_per_m * (1 << _SHIFT))
-            cv2.circle(image, spot, radius, color.LINE, 1, cv2.LINE_AA, _SHIFT)
+            cv2.circle(image, spot, radius, color.LINE, self._line_px, cv2.LINE_AA, _SHIFT)
         for k in range(2, min(60, math.ceil(reach_m / step)) + 1, 2):
             text = f"{k * step:g} m"
             w, h = text_size(text, self._text_px)

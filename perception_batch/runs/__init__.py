@@ -1,6 +1,7 @@
 """Room `runs`: many drives, what exists of them already, and what is left to do."""
 
 from perception_batch.runs.drives import Drive, find_drives
+from perception_batch.runs.events import NAME as EVENTS
 from perception_batch.runs.events import EventLog, read_events
 from perception_batch.runs.existing import Difference, Identity, difference, stage_of_keys
 from perception_batch.runs.fingerprint import Content, content_of
@@ -11,14 +12,17 @@ from perception_batch.runs.lock import Holder, OutputLock, holder, locked
 from perception_batch.runs.nightly import PlannedDrive, Wanted, parse_since, plan_runs, plan_text
 from perception_batch.runs.prometheus import collection_gauges, write_exposition
 from perception_batch.runs.retry import Backoff, is_transient, retried
+from perception_batch.runs.run_record import FOLDER
 from perception_batch.runs.segment_content import DetectedTimestep, SegmentContent
 from perception_batch.runs.segment_file import SegmentRefused, StoredSegment
-from perception_batch.runs.segment_store import Made, SegmentStore, read_plan
+from perception_batch.runs.segment_store import Made, SegmentStore, clear_segments, read_plan
 from perception_batch.runs.segments import SegmentPlan, cut, thawed
 from perception_batch.runs.stage_hashes import StageHashes, stage_hashes
 from perception_batch.runs.status import DriveStatus, collection_status, lock_path
 
 __all__ = [
+    "EVENTS",
+    "FOLDER",
     "Backoff",
     "Content",
     "DetectedTimestep",
@@ -43,6 +47,7 @@ __all__ = [
     "StageHashes",
     "StoredSegment",
     "Wanted",
+    "clear_segments",
     "collection_gauges",
     "collection_status",
     "content_of",

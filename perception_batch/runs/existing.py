@@ -22,6 +22,12 @@ _EXECUTION_KEYS = frozenset(
         "detect.copies",
         "decode.queue_mb",
         "runs.loss_limit_percent",
+        "runs.keep_segments",
+        "runs.retries",
+        "runs.retry_wait_s",
+        "runs.quiet_s",
+        "runs.unclosed_s",
+        "runs.hook_timeout_s",
         "detect.sha256",
         "detect.model",
     }

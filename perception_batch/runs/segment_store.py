@@ -53,6 +53,11 @@ def read_plan(directory: Path) -> SegmentPlan | None:
         return None
 
 
+def clear_segments(directory: Path) -> None:
+    """Remove what is left of segments in ``OUT/<drive>``, whose tables hold it all."""
+    shutil.rmtree(directory / FOLDER, ignore_errors=True)
+
+
 class SegmentStore:
     """The files of one drive's segments under one plan."""
 
@@ -127,7 +132,7 @@ class SegmentStore:
 
     def clear(self) -> None:
         """Remove everything: the drive's own tables hold it all now."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        clear_segments(self.folder.parent)
 
     def _key(self, segment: int) -> Any:
         made = self.made

@@ -109,7 +109,7 @@ class Follower:
         rows.coast(seconds)
         self._lost.coast(seconds)
         for life in rows.lives:
-            life.chances += 1
+            life.look(stamp_ns, boxes, self._lag_ns, self._settings)
 
         origin, heading = odom_SE3_base.translation_m[:2], _heading_rad(odom_SE3_base)
         placed = _placed(objects)
@@ -143,8 +143,7 @@ class Follower:
     def end(self) -> None:
         """No track goes on."""
         for life in self._rows.lives:
-            life.ended = True
-            life.judge(life.born_ns, self._lag_ns, self._settings)
+            life.end(life.born_ns, self._lag_ns, self._settings, cut=True)
 
     def ahead(self, stamp_ns: int) -> tuple[Beliefs, tuple[Life, ...], FloatArray, FloatArray]:
         """Beliefs at a later time, of tracks seen twice at least and lately; lives, heights, variances of these."""
@@ -168,27 +167,19 @@ class Follower:
             known_ns = life.seen_ns[-1] - life.born_ns
             patience_ns = min(self._gap_ns, max(_PATIENCE_NS, 2 * period_ns) + round(_TRUST * known_ns))
             if life.verdict == "ghost" or life.later is not None or stamp_ns - life.seen_ns[-1] > patience_ns:
-                life.ended = True
-                life.judge(stamp_ns, self._lag_ns, self._settings)
+                life.end(stamp_ns, self._lag_ns, self._settings, cut=False)
                 gone.append(row)
             else:
                 keep.append(row)
         if self._lag_ns and (gone or self._lost.lives):
-            lost = self._lost.append(self._rows.take(np.array(gone, np.int64)))
-            self._lost = lost.take(
-                np.array(
-                    [
-                        row
-                        for row, life in enumerate(lost.lives)
-                        if may_rejoin(life, stamp_ns - self._lag_ns, self._gap_ns)
-                    ],
-                    np.int64,
-                )
-            )
+            lost = self._lost.append(self._rows.take(np.array(gone, np.int64))) if gone else self._lost
+            first_ns = stamp_ns - self._lag_ns
+            stay = [k for k, life in enumerate(lost.lives) if may_rejoin(life, first_ns, self._gap_ns)]
+            self._lost = lost if len(stay) == len(lost.lives) else lost.take(np.array(stay, np.int64))
         return np.array(keep, np.int64)
 
     def _born(self, item: FusedObject, stamp_ns: int) -> Life:
-        return Life(self._new_number(), group_of(self._ontology, item.label), stamp_ns, chances=1)
+        return Life(self._new_number(), group_of(self._ontology, item.label), stamp_ns)
 
     def _begin(self, lives: list[Life], seen: Sightings, width_rad: FloatArray, origin_m: FloatArray) -> None:
         """Append rows for first sightings."""
@@ -236,7 +227,7 @@ class Follower:
         rows = self._rows
         for item, row in zip(objects, row_of, strict=True):
             if row >= 0:
-                rows.lives[row].see(stamp_ns, item, boxes, self._lag_ns)
+                rows.lives[row].see(stamp_ns, item, boxes)
         if self._lag_ns:
             rejoin(stamp_ns, rows, self._lost, origin_m, self._lag_ns, self._gap_ns)
         for life in rows.lives:

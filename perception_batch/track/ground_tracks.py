@@ -152,16 +152,18 @@ class GroundTracker:
         return out
 
     def _finish(self) -> None:
-        """Tracks that have ended and no longer wait are summed up and forgotten."""
+        """Tracks that have ended, no longer wait and go on in no other are summed up and forgotten."""
         first_ns = self._waiting[0].result.stamp_ns if self._waiting else math.inf
+        wait_ns = round(self._settings.max_gap_s * 1e9) if self._lag_ns else 0
         over = [
             life
             for life in self._alive.values()
             if life.ended
-            and life.seen_ns[-1] < first_ns
+            and life.seen_ns[-1] + (wait_ns if life.verdict == "real" else 0) < first_ns
             and (life.later is None or life.track_id < 0)  # else its id goes on in one that still waits
         ]
         for life in over:
+            life.closed = True
             del self._alive[life.number]
         named = sorted((life for life in over if life.track_id >= 0), key=lambda life: life.track_id)
         self._finished += [life.summary(self._kinds.class_id(life.label)) for life in named]

@@ -6,16 +6,17 @@ the time that has passed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from perception_batch.config import TrackConfig
 from perception_batch.geometry import box_iou
 from perception_batch.track.lives import Boxes, Life
-from perception_batch.types import FusedObject
+from perception_batch.types import FloatArray, FusedObject
 
 _SURE = 0.5
 """Boxes with at least this score choose their tracks first."""
@@ -34,7 +35,7 @@ class _Tracked:
     lives: dict[int, Life] = field(default_factory=dict)
     """By the package's number of the track."""
     unnamed: list[tuple[Life, Boxes]] = field(default_factory=list)
-    """Tracks seen once, and the box: the package names a track when it is seen again."""
+    """Tracks without a name, and their last boxes: the package names a track when it is seen again."""
 
 
 class ImageFollower:
@@ -68,7 +69,9 @@ class ImageFollower:
             frame_stamps_ns: by camera.
         """
         self._first_ns = stamp_ns if self._first_ns is None else self._first_ns
-        self._age(stamp_ns)
+        stamps = {camera: frame_stamps_ns.get(camera, stamp_ns) for camera in boxes}
+        held = {key[0] for key, part in self._tracked.items() if stamps.get(key[0], 0) <= part.last_ns}
+        self._age(stamp_ns, boxes.keys() - held)
         parts: dict[tuple[str, str], list[int]] = {key: [] for key in self._tracked if key[0] in boxes}
         for number, item in objects.items():
             parts.setdefault((item.observations[0].camera, self._group_of(item.label)), []).append(number)
@@ -76,15 +79,14 @@ class ImageFollower:
         for key, numbers in sorted(parts.items()):
             if key not in self._tracked:
                 self._tracked[key] = _Tracked(self._new_tracker())
-            here = frame_stamps_ns.get(key[0], stamp_ns)
-            part = self._tracked[key]
+            here, part = stamps[key[0]], self._tracked[key]
             if here <= part.last_ns:  # the same frame again: who is in it was told before
                 continue
             part.last_ns = here
             found = self._update(part, here, [objects[n] for n in numbers], boxes[key[0]], stamp_ns, key[1])
             out.update((numbers[i], life) for i, life in found.items())
         for number, life in out.items():
-            life.see(stamp_ns, objects[number], boxes, self._lag_ns)
+            life.see(stamp_ns, objects[number], boxes)
         for life in self._living:
             life.judge(stamp_ns, self._lag_ns, self._settings)
         return out
@@ -92,17 +94,16 @@ class ImageFollower:
     def end(self) -> None:
         """No track goes on."""
         for life in self._living:
-            life.ended = True
-            life.judge(life.born_ns, self._lag_ns, self._settings)
+            life.end(life.born_ns, self._lag_ns, self._settings, cut=True)
         self._living, self._tracked = [], {}
 
-    def _age(self, stamp_ns: int) -> None:
-        """One more chance for each track; those unseen for too long have ended."""
+    def _age(self, stamp_ns: int, fresh: Container[str]) -> None:
+        """One more chance for each track whose camera has a `fresh` frame; those unseen for too long have ended."""
         for life in self._living:
-            life.chances += 1
             if stamp_ns - life.seen_ns[-1] > self._gap_ns:
-                life.ended = True
-                life.judge(stamp_ns, self._lag_ns, self._settings)
+                life.end(stamp_ns, self._lag_ns, self._settings, cut=False)
+            else:
+                life.look(stamp_ns, fresh, self._lag_ns, self._settings)
         self._living = [life for life in self._living if not life.ended]
         for part in self._tracked.values():
             part.lives = {name: life for name, life in part.lives.items() if not life.ended}
@@ -133,9 +134,11 @@ class ImageFollower:
 
         seconds = (frame_ns - (self._first_ns or 0)) * 1e-9  # small: a float never holds an absolute time
         rows = [item.observations[0].detection for item in objects]
+        scores = np.array([item.score for item in objects], np.float64)
+        again = _seen_again(part, boxes[rows], scores)
         given = supervision.Detections(
             xyxy=boxes[rows].astype(np.float64).reshape(-1, 4),
-            confidence=np.array([item.score for item in objects], np.float64),
+            confidence=np.where(again, np.maximum(scores, _SURE), scores),
             class_id=np.arange(len(rows)),  # comes back with the boxes, whose order may change
         )
         told = part.tracker.update(given, timestamp=seconds)
@@ -154,12 +157,13 @@ class ImageFollower:
                 life = part.lives[name] = self._claim(part, boxes[rows[i]]) or self._born(group, stamp_ns)
             out[i] = life
         for i in fresh:
-            out[i] = self._born(group, stamp_ns)
+            known = self._claim(part, boxes[rows[i]]) if again[i] else None
+            out[i] = known or self._born(group, stamp_ns)
             part.unnamed.append((out[i], boxes[rows[i]]))
         return out
 
     def _claim(self, part: _Tracked, box: Boxes) -> Life | None:
-        """The track seen once whose box the newly named one continues."""
+        """The track without a name that goes on in this box."""
         if not part.unnamed:
             return None
         overlap = box_iou(np.array([b for _, b in part.unnamed]), box[None])[:, 0]
@@ -167,6 +171,20 @@ class ImageFollower:
         return part.unnamed.pop(best)[0] if overlap[best] > 0 else None
 
     def _born(self, group: str, stamp_ns: int) -> Life:
-        life = Life(self._new_number(), group, stamp_ns, chances=1)
+        life = Life(self._new_number(), group, stamp_ns)
         self._living.append(life)
         return life
+
+
+def _seen_again(part: _Tracked, boxes: Boxes, scores: FloatArray) -> npt.NDArray[np.bool_]:
+    """(K,) which unsure boxes are where an unnamed track was, and no sure box is.
+
+    The package begins tracks with sure boxes only. What is unsure but lasts is given to it as if it were sure.
+    """
+    sure = scores >= _SURE
+    if sure.all() or not part.unnamed:
+        return np.zeros(len(scores), bool)
+    there = box_iou(np.array([box for _, box in part.unnamed]), boxes).max(axis=0) >= _LEAST_IOU
+    taken = box_iou(boxes[sure], boxes).max(axis=0, initial=0.0) >= _LEAST_IOU
+    out: npt.NDArray[np.bool_] = ~sure & there & ~taken
+    return out

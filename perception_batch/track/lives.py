@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -28,14 +28,22 @@ class Life:
     """Class group."""
     born_ns: int
     """Stamp of its first sighting."""
-    chances: int = 0
-    """Timesteps so far in which it could have been seen, up to the lag after its birth."""
-    hits: int = 0
-    """Those of them in which it was."""
+    chances: int = 1
+    """Timesteps so far in which it could have been seen, until it was found real: a camera that saw it last had a frame."""
+    missed: int = 0
+    """Those of them since its last sighting."""
+    looked_ns: int = 0
+    """Stamp of the last of them; 0: its birth."""
+    period_ns: int = 0
+    """From the one before to the last of them; 0: there was none before."""
     verdict: Verdict = "open"
     """Whether it is a track, as far as hindsight knows."""
+    seen_by: tuple[str, ...] = ()
+    """Cameras of its last sighting, until it was found real."""
     ended: bool = False
-    """No sighting will be added any more."""
+    """No sighting will be added any more ..."""
+    cut: bool = False
+    """... and not because cameras looked and it was not there: the drive or the frames ended."""
     seen_ns: list[int] = field(default_factory=list)
     """Stamps of its sightings, the last one before the timesteps that still wait and all since."""
     placed_ns: int = 0
@@ -56,6 +64,8 @@ class Life:
     """The track that goes on in this one, until this one is given out with its id."""
     later: Life | None = None
     """The track in which this one goes on."""
+    closed: bool = False
+    """It has been summed up, so that nothing may be added to what is told of it."""
     track_id: int = -1
     """Its id in results; -1 until it is first given out."""
     first_ns: int = 0
@@ -78,12 +88,14 @@ class Life:
         """Of its sightings so far."""
         return self.score_total / max(1, self.sightings)
 
-    def see(self, stamp_ns: int, item: FusedObject, boxes: Mapping[str, Boxes], lag_ns: int) -> None:
+    def see(self, stamp_ns: int, item: FusedObject, boxes: Mapping[str, Boxes]) -> None:
         """One more sighting."""
         self.seen_ns.append(stamp_ns)
         self.sightings += 1
         self.score_total += item.score
-        self.hits += stamp_ns <= self.born_ns + lag_ns
+        if self.verdict != "real":
+            self.missed = 0
+            self.seen_by = tuple(observation.camera for observation in item.observations)
         votes = self.votes
         votes[item.label] = votes.get(item.label, 0.0) + item.score
         if item.label != self.label:
@@ -91,21 +103,47 @@ class Life:
         for observation in item.observations:
             self.boxes[observation.camera] = (stamp_ns, boxes[observation.camera], observation.detection)
 
+    def look(self, stamp_ns: int, cameras: Container[str], lag_ns: int, settings: TrackConfig) -> None:
+        """One more timestep in which it could be seen, if one of the `cameras` with a frame saw it last."""
+        if self.verdict == "real":
+            return
+        if self.verdict == "open" and stamp_ns > self.born_ns + lag_ns:
+            self._count_sightings(settings)
+        if any(camera in cameras for camera in self.seen_by):
+            self.chances += 1
+            self.missed += 1
+            self.period_ns = stamp_ns - (self.looked_ns or self.born_ns)
+            self.looked_ns = stamp_ns
+
+    def end(self, stamp_ns: int, lag_ns: int, settings: TrackConfig, *, cut: bool) -> None:
+        """No sighting will be added any more; `cut`: the drive ended, whether or not it was there."""
+        self.ended = True
+        self.cut = cut or self.missed == 0
+        self.judge(stamp_ns, lag_ns, settings)
+
     def judge(self, stamp_ns: int, lag_ns: int, settings: TrackConfig) -> None:
         """Decide once `stamp_ns` is the lag after the birth, or no sighting will be added.
 
-        Few sightings make a ghost for good. Unsure ones (mean score) are `weak`: until they have lasted for longer
-        than what fools a detector does.
+        Few sightings of many chances make a ghost for good. Unsure ones (mean score) are `weak`: until they have
+        lasted for longer than what fools a detector does. Nobody is a ghost for want of frames that could have shown it.
         """
         if self.verdict == "open" and (self.ended or stamp_ns >= self.born_ns + lag_ns):
-            # Half of few chances is as much as all of them can be asked for.
-            enough = self.hits >= min(settings.confirm, 1 + self.chances // 2)
-            self.verdict = "weak" if enough else "ghost"
+            self._count_sightings(settings)
         if self.verdict == "weak":
             sure = self.mean_score >= settings.confirm_score or lag_ns == 0
-            lasting = self.seen_ns[-1] - self.born_ns >= round(settings.confirm_weak_s * 1e9)
-            if sure or lasting:
+            last_ns = self.seen_ns[-1]
+            # It has lasted when the next chance to see it comes too late to tell.
+            next_ns = last_ns + max(self.period_ns, 1)
+            lasting = next_ns > self.born_ns + round(settings.confirm_weak_s * 1e9)
+            # Its timesteps are given out the lag after: by then nobody has looked again, or nobody will.
+            cut = self.cut or (self.missed == 0 and stamp_ns - last_ns >= lag_ns)
+            if sure or lasting or (cut and 2 * self.sightings >= self.chances):
                 self.verdict = "real"
+
+    def _count_sightings(self, settings: TrackConfig) -> None:
+        # Of few chances half is enough; where it could have been seen on, more than half.
+        half = (self.chances + 1) // 2 if self.cut or self.chances <= 2 else 1 + self.chances // 2
+        self.verdict = "weak" if self.sightings >= min(settings.confirm, half) else "ghost"
 
     def continue_from(self, old: Life) -> None:
         """This is what `old` was, seen again; nothing of it may have been given out."""

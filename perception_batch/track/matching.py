@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from perception_batch.track.motion import PLACE, Beliefs
+from perception_batch.track.motion import Beliefs
 from perception_batch.track.sighting import Sightings, turned_within_half
 from perception_batch.types import FloatArray
 
@@ -35,14 +35,14 @@ def distances2(beliefs: Beliefs, seen: Sightings, hidden_rad2: FloatArray) -> tu
         twice the logarithm of the likelihood, as far as it depends on the track. Without it, who was lost longest would be the
         best guess for everything.
     """
-    cover = beliefs.covariance[:, None, PLACE, PLACE] + seen.noise[None]
-    cover[..., 1, 1] += hidden_rad2
-    xx, xy, yy = cover[..., 0, 0], cover[..., 0, 1], cover[..., 1, 1]
-    apart = seen.polar[None] - beliefs.mean[:, None, PLACE]
-    dx, dy = apart[..., 0], turned_within_half(apart[..., 1])
+    cover, noise = beliefs.covariance, seen.noise  # entry by entry: each is one array without gaps
+    xx = cover[:, None, 0, 0] + noise[None, :, 0, 0]
+    xy = cover[:, None, 0, 1] + noise[None, :, 0, 1]
+    yy = cover[:, None, 1, 1] + noise[None, :, 1, 1] + hidden_rad2
+    dx = seen.polar[None, :, 0] - beliefs.mean[:, None, 0]
+    dy = turned_within_half(seen.polar[None, :, 1] - beliefs.mean[:, None, 1])
     determinant = np.maximum(xx * yy - xy * xy, 1e-300)
     distance2: FloatArray = (yy * dx * dx - 2 * xy * dx * dy + xx * dy * dy) / determinant
-    noise = seen.noise
     own = np.maximum(noise[:, 0, 0] * noise[:, 1, 1] - noise[:, 0, 1] ** 2, 1e-300)
     return distance2, np.log(np.maximum(determinant / own, 1.0))
 

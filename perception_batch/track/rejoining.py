@@ -24,7 +24,8 @@ _RANGE_SHARE = 0.1
 
 def may_rejoin(life: Life, born_ns: int, gap_ns: int) -> bool:
     """Whether a track could go on in one that was born at `born_ns` or later."""
-    return life.later is None and life.verdict == "real" and born_ns - life.seen_ns[-1] <= gap_ns
+    open_end = life.later is None and not life.closed
+    return open_end and life.verdict == "real" and born_ns - life.seen_ns[-1] <= gap_ns
 
 
 def rejoin(stamp_ns: int, rows: Rows, ended: Rows, origin_m: FloatArray, lag_ns: int, gap_ns: int) -> None:

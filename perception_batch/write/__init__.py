@@ -20,9 +20,9 @@ from perception_batch.write.stored import (
     read_stored_timesteps,
 )
 from perception_batch.write.tables import (
+    ChangesWriter,
     EgoWriter,
     FramesWriter,
-    MountsWriter,
     ResultTableWriter,
     TracksWriter,
 )
@@ -35,13 +35,13 @@ __all__ = [
     "ALL_TABLES",
     "SCHEMA_VERSION",
     "AnnotationFacts",
+    "ChangesWriter",
     "DriveFacts",
     "DriveVideos",
     "EgoWriter",
     "FramesWriter",
     "JsonLinesWriter",
     "Manifest",
-    "MountsWriter",
     "ResultTableWriter",
     "StoredTimestep",
     "TracksWriter",

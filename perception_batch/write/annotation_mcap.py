@@ -6,10 +6,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from perception_batch.calibration import Intrinsics
 from perception_batch.errors import printable
 from perception_batch.geometry import SE3
 from perception_batch.types import TimestepResult
-from perception_batch.write.annotation_scene import PREFIX, AnnotationFacts, first_stamp, topic_parts
+from perception_batch.write.annotation_scene import PREFIX, AnnotationFacts, clean, first_stamp, topic_parts
 from perception_batch.write.atomic import AtomicFile, disk_errors
 
 FILE_NAME = "annotations.mcap"
@@ -43,6 +44,7 @@ class McapAnnotationWriter:
         self._channels: dict[str, int] = {}
         self._schemas: dict[str, int] = {}
         self._moved: set[str] = set()
+        self._lenses: dict[str, Intrinsics] = {}
         self._begun = False
         self._left_out = 0
         self._file: AtomicFile | None = AtomicFile(self.path)
@@ -77,34 +79,43 @@ class McapAnnotationWriter:
         about, images = self._about, dict(self._about.images(result))
         if not self._begun:
             self._begun = True
-            self._begin(first_stamp([*images.values()], result.stamp_ns))
-        base = about.facts.base_frame
+            self._begin(result, first_stamp([*images.values()], result.stamp_ns))
+        base = about.base_frame
         if result.ego is not None and base:
             pose = {base: result.ego.odom_SE3_base}
-            fixed = result.ego.frame_id.encode("utf-8", "backslashreplace").decode()
+            fixed = clean(result.ego.frame_id)
             self._add("tf", messages.frame_transforms(fixed, pose, result.stamp_ns), result.stamp_ns)
         for camera, mount in self._mounts_now(result).items():
             stamp_ns = images.get(camera, result.stamp_ns)
             self._add(
                 "tf", messages.frame_transforms(base, {self._frames[camera]: mount}, stamp_ns), stamp_ns
             )
+        for camera, lens in sorted(about.lenses(result).items()):
+            if camera in images and self._lenses.get(camera) != lens:
+                self._add_lens(camera, lens, images[camera])
         for camera, stamp_ns in images.items():
             message = messages.image_annotations(about, result, camera, stamp_ns)
             self._add(f"{self._topics[camera]}/detections", message, stamp_ns, camera)
         if base:
             self._add("objects", messages.scene_update(about, result), result.stamp_ns)
 
-    def _begin(self, stamp_ns: int) -> None:
-        """What never changes, before the first image: viewers that jump look for the last message of a topic."""
+    def _begin(self, result: TimestepResult, stamp_ns: int) -> None:
+        """What hardly ever changes, before the first image: viewers that jump look for the last message of a topic."""
         from perception_batch.write import foxglove_messages as messages
 
         rig = self._about.rig
-        for name in sorted(rig.cameras):
-            message = messages.camera_calibration(rig.cameras[name], self._frames[name], stamp_ns)
-            self._add(f"{self._topics[name]}/calibration", message, stamp_ns, name)
+        for name, lens in sorted(self._about.lenses(result).items()):
+            self._add_lens(name, lens, stamp_ns)
         if rig.cameras:
             poses = {self._frames[name]: rig.cameras[name].base_SE3_camera for name in sorted(rig.cameras)}
-            self._add("tf", messages.frame_transforms(rig.base_frame, poses, stamp_ns), stamp_ns)
+            self._add("tf", messages.frame_transforms(self._about.base_frame, poses, stamp_ns), stamp_ns)
+
+    def _add_lens(self, camera: str, lens: Intrinsics, stamp_ns: int) -> None:
+        from perception_batch.write import foxglove_messages as messages
+
+        self._lenses[camera] = lens
+        message = messages.camera_calibration(lens, self._frames[camera], stamp_ns)
+        self._add(f"{self._topics[camera]}/calibration", message, stamp_ns, camera)
 
     def _mounts_now(self, result: TimestepResult) -> dict[str, SE3]:
         """The cameras that are, or were just before, elsewhere than the rig says."""
@@ -151,7 +162,8 @@ class McapAnnotationWriter:
         try:
             with disk_errors(self.path):
                 self._mcap.add_metadata(
-                    "perception_batch", {"drive": facts.drive, "base_frame": facts.base_frame, "schema": "1"}
+                    "perception_batch",
+                    {"drive": clean(facts.drive), "base_frame": self._about.base_frame, "schema": "1"},
                 )
                 self._mcap.finish()
         except BaseException:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import uuid
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from perception_batch.calibration import Intrinsics
 from perception_batch.errors import ConfigError, WriteError, printable
 from perception_batch.geometry import SE3
 from perception_batch.types import FusedObject, TimestepResult
@@ -70,13 +72,19 @@ class RerunAnnotationWriter:
         self._about = about
         self._parts = topic_parts(about.cameras)
         self._placed: dict[str, SE3] = {}
+        self._lenses: dict[str, Intrinsics] = {}
         self._left_out = 0
         with disk_errors(self.path):
             directory.mkdir(parents=True, exist_ok=True)
             self._partial.touch()
         # Named by the drive, so that two files of one drive open as one recording's versions.
         identity = uuid.uuid5(uuid.NAMESPACE_OID, f"{about.facts.drive}/{about.facts.first_stamp_ns}")
-        self._recording: Any = rr.RecordingStream("perception_batch", recording_id=identity)
+        # By size and not by time, else a slow run's file is ten times as large as a fast one's.
+        batches = rr.ChunkBatcherConfig()
+        batches.flush_tick = timedelta(hours=1)
+        self._recording: Any = rr.RecordingStream(
+            "perception_batch", recording_id=identity, batcher_config=batches
+        )
         try:
             self._recording.save(str(self._partial))
             self._begin()
@@ -90,17 +98,6 @@ class RerunAnnotationWriter:
     def _begin(self) -> None:
         rr, recording = self._rr, self._recording
         recording.log("world", rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
-        for name, camera in sorted(self._about.rig.cameras.items()):
-            lens = camera.intrinsics
-            pinhole = rr.Pinhole(
-                resolution=[lens.width_px, lens.height_px],
-                focal_length=[lens.fx_px, lens.fy_px],
-                # Rerun counts pixels from the outer corner, lenses from the first one's centre.
-                principal_point=[lens.cx_px + 0.5, lens.cy_px + 0.5],
-                camera_xyz=rr.ViewCoordinates.RDF,
-                image_plane_distance=2.0,
-            )
-            recording.log(self._entity(name), pinhole, static=True)
 
     def _entity(self, camera: str) -> str:
         """Where the camera stands; one without calibration has pixels and no place."""
@@ -132,10 +129,14 @@ class RerunAnnotationWriter:
             if self._placed.get(camera) is not mount and self._at(images.get(camera, result.stamp_ns)):
                 self._placed[camera] = mount
                 recording.log(self._entity(camera), self._transform(mount))
+        for camera, lens in sorted(about.lenses(result).items()):
+            if self._lenses.get(camera) != lens and self._at(images.get(camera, result.stamp_ns)):
+                self._lenses[camera] = lens
+                recording.log(self._entity(camera), self._pinhole(lens))
         for camera, stamp_ns in images.items():
             if self._at(stamp_ns):
                 recording.log(f"{self._entity(camera)}/detections", self._boxes(result, camera))
-        if not about.facts.base_frame or not self._at(result.stamp_ns):
+        if not about.base_frame or not self._at(result.stamp_ns):
             return
         if result.ego is not None:
             recording.log("world/vehicle", self._transform(result.ego.odom_SE3_base))
@@ -191,6 +192,16 @@ class RerunAnnotationWriter:
             "velocity": arrows if moving else None,
             "uncertainty": ellipses if known else None,
         }
+
+    def _pinhole(self, lens: Intrinsics) -> Any:
+        return self._rr.Pinhole(
+            resolution=[lens.width_px, lens.height_px],
+            focal_length=[lens.fx_px, lens.fy_px],
+            # Rerun counts pixels from the outer corner, lenses from the first one's centre.
+            principal_point=[lens.cx_px + 0.5, lens.cy_px + 0.5],
+            camera_xyz=self._rr.ViewCoordinates.RDF,
+            image_plane_distance=2.0,
+        )
 
     def _transform(self, pose: SE3) -> Any:
         return self._rr.Transform3D(translation=pose.translation_m, quaternion=pose.quaternion_xyzw())

@@ -55,7 +55,7 @@ class RosbagAnnotationWriter:
             }
             self._of_objects = (
                 bag.add_connection(f"/{PREFIX}/detections_3d", DETECTIONS_3D, typestore=store)
-                if about.facts.base_frame
+                if about.base_frame
                 else None
             )
         except BaseException:

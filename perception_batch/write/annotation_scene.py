@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from perception_batch.calibration import Rig
+from perception_batch.calibration import Intrinsics, Rig
 from perception_batch.geometry import SE3
 from perception_batch.ontology import Ontology
 from perception_batch.types import FloatArray, FusedObject, TimestepResult
@@ -47,11 +47,16 @@ class AnnotationFacts:
         """All selected cameras, sorted."""
         return sorted({*self.rig.cameras, *self.rig.uncalibrated})
 
+    @property
+    def base_frame(self) -> str:
+        """The rig's base frame; empty where nothing is calibrated."""
+        return clean(self.facts.base_frame)
+
     def frames(self) -> dict[str, str]:
         """The coordinate frame of each camera: the log's own where it names one that no other camera has."""
-        stated = {name: _clean(self.image_frames.get(name, "")) for name in self.cameras}
+        stated = {name: clean(self.image_frames.get(name, "")) for name in self.cameras}
         listed = list(stated.values())
-        taken = {self.rig.base_frame, ""}
+        taken = {self.base_frame, ""}
         topics = topic_parts(self.cameras)
         return {
             name: frame if frame not in taken and listed.count(frame) == 1 else f"{PREFIX}/{topics[name]}"
@@ -76,6 +81,10 @@ class AnnotationFacts:
         return {
             name: result.mounts.get(name, camera.base_SE3_camera) for name, camera in self.rig.cameras.items()
         }
+
+    def lenses(self, result: TimestepResult) -> dict[str, Intrinsics]:
+        """The lens of every calibrated camera as of this timestep's image."""
+        return {name: result.lenses.get(name, camera.intrinsics) for name, camera in self.rig.cameras.items()}
 
     def color(self, label: str) -> Rgb:
         """The ontology's colour of a class, each part 0..1."""
@@ -131,7 +140,7 @@ def shown_boxes(facts: DriveFacts, result: TimestepResult, camera: str) -> list[
                 row,
                 (x1, y1, x2, y2),
                 scores[row],
-                _clean(item.label if item is not None else facts.label(classes[row])),
+                clean(item.label if item is not None else facts.label(classes[row])),
                 item.track_id if item is not None else -1,
                 of[row],
             )
@@ -146,7 +155,7 @@ def placed_objects(result: TimestepResult) -> list[tuple[int, FusedObject]]:
 
 def name_of(label: str, track_id: int) -> str:
     """How an object is called in pictures: as in the video."""
-    return f"#{track_id} {_clean(label)}" if track_id >= 0 else _clean(label)
+    return f"#{track_id} {clean(label)}" if track_id >= 0 else clean(label)
 
 
 def cube_of(item: FusedObject) -> tuple[tuple[float, float, float], float]:
@@ -203,6 +212,6 @@ def first_stamp(stamps_ns: Sequence[int], stamp_ns: int) -> int:
     return min([stamp_ns, *stamps_ns])
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """`text` as UTF-8 can hold it: names from logs may hold lone surrogates and zeros."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "")

@@ -31,13 +31,14 @@ from foxglove_schemas_protobuf.TextPrimitive_pb2 import TextPrimitive
 from foxglove_schemas_protobuf.Vector3_pb2 import Vector3
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from perception_batch.calibration import Camera
+from perception_batch.calibration import Intrinsics
 from perception_batch.geometry import SE3
 from perception_batch.types import FusedObject, TimestepResult
 from perception_batch.write.annotation_scene import (
     AnnotationFacts,
     Rgb,
     ShownBox,
+    clean,
     cube_of,
     ellipse_of,
     name_of,
@@ -115,7 +116,7 @@ def _entity(about: AnnotationFacts, stamp: Timestamp, row: int, item: FusedObjec
     x, y, z = (float(v) for v in item.position_m)
     entity = SceneEntity(
         timestamp=stamp,
-        frame_id=about.facts.base_frame,
+        frame_id=about.base_frame,
         id=f"track {item.track_id}" if item.track_id >= 0 else f"object {row}",
         metadata=_object_facts(row, item),
         cubes=[
@@ -160,9 +161,8 @@ def _entity(about: AnnotationFacts, stamp: Timestamp, row: int, item: FusedObjec
     return entity
 
 
-def camera_calibration(camera: Camera, frame_id: str, stamp_ns: int) -> CameraCalibration:
+def camera_calibration(lens: Intrinsics, frame_id: str, stamp_ns: int) -> CameraCalibration:
     """The lens of a camera, for raw images: nothing is rectified."""
-    lens = camera.intrinsics
     return CameraCalibration(
         timestamp=_time(stamp_ns),
         frame_id=frame_id,
@@ -211,7 +211,7 @@ def _object_facts(row: int, item: FusedObject) -> list[KeyValuePair]:
         "yaw_rad": f"{item.yaw_rad:.4f}" if math.isfinite(item.yaw_rad) else "unknown",
         "velocity_mps": " ".join(f"{v:.3f}" for v in item.velocity_mps.tolist()),
         "covariance_m2_xx_xy_xz_yy_yz_zz": " ".join(six),
-        "seen_by": " ".join(o.camera for o in item.observations).encode("utf-8", "backslashreplace").decode(),
+        "seen_by": clean(" ".join(o.camera for o in item.observations)),
         "filled": str(item.filled).lower(),
     }
     if item.track_id >= 0:

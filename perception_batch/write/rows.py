@@ -221,6 +221,22 @@ def mounts_columns(facts: DriveFacts, result: TimestepResult) -> Columns:
     return columns
 
 
+def lenses_columns(facts: DriveFacts, result: TimestepResult) -> Columns:
+    """The cameras of one timestep whose lens was not the rig's, by name."""
+    cameras = sorted(result.lenses)
+    lenses = [result.lenses[camera] for camera in cameras]
+    columns = _start(facts, result, len(cameras), stamp=False)
+    columns["camera"] = pa.array(cameras, pa.string())
+    columns["model"] = pa.array([lens.model for lens in lenses], pa.string())
+    for name in ("width_px", "height_px"):
+        columns[name] = pa.array([getattr(lens, name) for lens in lenses], pa.int32())
+    for name in ("fx_px", "fy_px", "cx_px", "cy_px"):
+        columns[name] = pa.array([getattr(lens, name) for lens in lenses], pa.float64())
+    told = [" ".join(map(repr, lens.distortion)) for lens in lenses]  # the shortest text of the same number
+    columns["distortion"] = pa.array(told, pa.string())
+    return columns
+
+
 def frames_columns(facts: DriveFacts, rows: Sequence[FrameRow]) -> Columns:
     """What became of camera frames, in the order given."""
     # A log may claim any 64-bit unsigned time; a table holds signed ones.
@@ -293,5 +309,6 @@ TIMED: Mapping[str, tuple[TableFormat, Callable[[DriveFacts, TimestepResult], Co
     "observations": (schemas.OBSERVATIONS, observations_columns),
     "lidar": (schemas.LIDAR, lidar_columns),
     "mounts": (schemas.MOUNTS, mounts_columns),
+    "lenses": (schemas.LENSES, lenses_columns),
 }
 """The tables that are made of results, with what makes their rows."""

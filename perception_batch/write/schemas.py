@@ -238,4 +238,24 @@ MOUNTS = _table(
     ),
 )
 
+LENSES = _table(
+    "lenses",
+    "one row per timestep and camera whose lens was not as in rig.json; by timestep, camera; written by detection alone, "
+    "and only where the log's CameraInfo changes",
+    (
+        _DRIVE,
+        _TIMESTEP,
+        _TIME,
+        _CAMERA,
+        Column("model", "string", "", "pinhole, plumb_bob, rational_polynomial or equidistant"),
+        Column("width_px", "int32", "px", "image width that the numbers belong to"),
+        Column("height_px", "int32", "px", "image height that the numbers belong to"),
+        Column("fx_px", "float64", "px", "focal length along x"),
+        Column("fy_px", "float64", "px", "focal length along y"),
+        Column("cx_px", "float64", "px", "principal point, pixel-centre convention"),
+        Column("cy_px", "float64", "px", "... y"),
+        Column("distortion", "string", "", "coefficients in the order of ROS, between spaces; empty without"),
+    ),
+)
+
 ALL_TABLES = (DETECTIONS, TIMESTEPS, OBJECTS, OBSERVATIONS, TRACKS, FRAMES, EGO)

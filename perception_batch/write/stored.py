@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from perception_batch.calibration import Rig
+from perception_batch.calibration import Intrinsics, Rig
 from perception_batch.errors import LogError
 from perception_batch.geometry import SE3
 from perception_batch.table_format import TableFormat
@@ -23,6 +23,8 @@ from perception_batch.write.rows import DriveFacts
 from perception_batch.write.schemas import SCHEMA_VERSION
 
 _ROWS_AT_ONCE = 16384
+_LENS = ("model", "width_px", "height_px", "fx_px", "fy_px", "cx_px", "cy_px")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class StoredTimestep:
     """By camera, for those of which the lidar tells something: its ranges of the detections."""
     mounts: Mapping[str, SE3] = field(default_factory=dict)
     """By camera, for those that were not where the rig has them: ``base_SE3_camera`` at the frame's stamp."""
+    lenses: Mapping[str, Intrinsics] = field(default_factory=dict)
+    """By camera, for those whose lens was not as in the rig: the lens at the frame's stamp."""
 
 
 def read_stored_timesteps(directory: Path, *, lidar: bool = False) -> Iterator[StoredTimestep]:
@@ -60,7 +64,8 @@ def read_stored_timesteps(directory: Path, *, lidar: bool = False) -> Iterator[S
     if lidar:
         yield from joined_with_lidar(directory, read_stored_timesteps(directory))
         return
-    yield from _joined_with_mounts(directory, _plain_timesteps(directory))
+    with_mounts = _joined_with_mounts(directory, _plain_timesteps(directory))
+    yield from _joined_with_lenses(directory, with_mounts)
 
 
 def _plain_timesteps(directory: Path) -> Iterator[StoredTimestep]:
@@ -119,24 +124,54 @@ def joined_with_lidar(directory: Path, steps: Iterator[StoredTimestep]) -> Itera
 
 def _joined_with_mounts(directory: Path, steps: Iterator[StoredTimestep]) -> Iterator[StoredTimestep]:
     """The timesteps with what ``mounts.parquet`` holds of them, where there is one."""
-    path = directory / schemas.MOUNTS.file_name
+
+    def pose(row: Mapping[str, Any]) -> SE3:
+        return SE3.from_quaternion(
+            [row["qx"], row["qy"], row["qz"], row["qw"]], [row["x_m"], row["y_m"], row["z_m"]]
+        )
+
+    for step, mounts in _with_changes(directory, schemas.MOUNTS, pose, steps):
+        yield replace(step, mounts=mounts) if mounts else step
+
+
+def _joined_with_lenses(directory: Path, steps: Iterator[StoredTimestep]) -> Iterator[StoredTimestep]:
+    """The timesteps with what ``lenses.parquet`` holds of them, where there is one."""
+
+    def lens(row: Mapping[str, Any]) -> Intrinsics:
+        return Intrinsics.from_dict(
+            {
+                **{name: row[name] for name in _LENS},
+                "distortion": [float(word) for word in row["distortion"].split()],
+            }
+        )
+
+    for step, lenses in _with_changes(directory, schemas.LENSES, lens, steps):
+        yield replace(step, lenses=lenses) if lenses else step
+
+
+def _with_changes(
+    directory: Path,
+    table: TableFormat,
+    read: Callable[[Mapping[str, Any]], T],
+    steps: Iterator[StoredTimestep],
+) -> Iterator[tuple[StoredTimestep, dict[str, T]]]:
+    """Each timestep with what a table of changes, where there is one, holds of its cameras."""
+    path = directory / table.file_name
     if not path.exists():
-        yield from steps
+        yield from ((step, {}) for step in steps)
         return
-    with _open(directory, schemas.MOUNTS) as table:
-        rows = (row for batch in _batches(path, table, schemas.MOUNTS) for row in batch.to_pylist())
+    with _open(directory, table) as file:
+        rows = (row for batch in _batches(path, file, table) for row in batch.to_pylist())
         row = next(rows, None)
         for step in steps:
-            mounts: dict[str, SE3] = {}
+            changed: dict[str, T] = {}
             while row is not None and row["timestep"] == step.index:
                 try:
-                    mounts[row["camera"]] = SE3.from_quaternion(
-                        [row["qx"], row["qy"], row["qz"], row["qw"]], [row["x_m"], row["y_m"], row["z_m"]]
-                    )
-                except (TypeError, ValueError) as error:
+                    changed[row["camera"]] = read(row)
+                except (AttributeError, TypeError, ValueError) as error:
                     raise LogError(path, f"timestep {step.index}: {error}") from None
                 row = next(rows, None)
-            yield replace(step, mounts=mounts)
+            yield step, changed
         if row is not None:
             raise LogError(
                 path, f"does not agree with {schemas.TIMESTEPS.file_name} from timestep {row['timestep']} on"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import pyarrow as pa
 
@@ -55,17 +55,18 @@ class ResultTableWriter:
         self._file.discard()
 
 
-class MountsWriter:
-    """A `Writer` of ``mounts.parquet``; there is no file unless a camera moves on the vehicle."""
+class ChangesWriter:
+    """A `Writer` of ``mounts.parquet`` or ``lenses.parquet``; there is no file unless a camera's pose or lens changes."""
 
-    def __init__(self, directory: Path, facts: DriveFacts) -> None:
-        self._open = partial(ResultTableWriter, directory, facts, "mounts")
+    def __init__(self, directory: Path, facts: DriveFacts, table: Literal["mounts", "lenses"]) -> None:
+        self._open = partial(ResultTableWriter, directory, facts, table)
+        self._table = table
         self._writer: ResultTableWriter | None = None
-        self.path = directory / schemas.MOUNTS.file_name
+        self.path = directory / TIMED[table][0].file_name
 
     def write(self, result: TimestepResult) -> None:
         """Add the rows of one timestep."""
-        if result.mounts:
+        if result.mounts if self._table == "mounts" else result.lenses:
             self._writer = self._writer or self._open()
             self._writer.write(result)
 

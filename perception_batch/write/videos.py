@@ -108,7 +108,8 @@ def remove_videos(directory: Path) -> None:
         WriteError: the place is read-only.
     """
     with disk_errors(directory):
-        (directory / FILE_NAME).unlink(missing_ok=True)
+        for ending in ("", PARTIAL_SUFFIX, ".smaller"):  # the last two: of a run that was killed
+            (directory / (FILE_NAME + ending)).unlink(missing_ok=True)
         _clear(directory / CAMERAS_NAME, keep=set())
 
 

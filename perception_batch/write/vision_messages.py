@@ -85,7 +85,7 @@ class VisionMessages:
 
     def detections_3d(self, result: TimestepResult) -> bytes:
         """The objects with a position, in the base frame, at the timestep."""
-        header = self._header(result.stamp_ns, self._about.facts.base_frame)
+        header = self._header(result.stamp_ns, self._about.base_frame)
         found = [self._object(header, item) for _, item in placed_objects(result)]
         return self._bytes(self._types[DETECTIONS_3D](header=header, detections=found), DETECTIONS_3D)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from render.scene import RING, rig_of
 
 from perception_batch.calibration import Rig
+from perception_batch.errors import ConfigError
 from perception_batch.render import make_layout
 from perception_batch.render.layout import arrange
 
@@ -76,3 +77,28 @@ def test_tiles_use_most_of_the_width_or_height(n: int) -> None:
     layout = make_layout({f"c{i}": 16 / 9 for i in range(n)}, NO_RIG)
     area = sum(slot.width * slot.height for slot in layout.slots.values())
     assert area > 0.75 * layout.size_wh[0] * (layout.size_wh[1] - layout.header.height)
+
+
+def test_a_given_arrangement_is_kept() -> None:
+    rows = [["back", "front"], ["front_left"]]
+    named = dict.fromkeys(RING, 16 / 9)
+    layout = make_layout(named, rig_of(RING), width_px=1280, rows=rows)
+    assert list(layout.slots) == ["back", "front", "front_left"]
+    slots = layout.slots
+    assert slots["back"].x < slots["front"].x
+    assert slots["back"].y == slots["front"].y < slots["front_left"].y
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [([["front", "top"]], "no camera top"), ([["front"], ["front"]], "front is named twice")],
+)
+def test_an_arrangement_of_other_cameras_is_refused(rows: list[list[str]], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_layout(dict.fromkeys(RING, 16 / 9), NO_RIG, rows=rows)
+
+
+@pytest.mark.parametrize("width", [640, 1280, 1920, 3840, 7680])
+def test_text_keeps_its_share_of_the_picture(width: int) -> None:
+    layout = make_layout(dict.fromkeys(RING, 16 / 9), rig_of(RING), width_px=width)
+    assert max(9, width / 120) <= layout.text_px <= max(9, width / 105)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from log_writer import CameraSpec, ring, write_log
 
-from perception_batch import plain_loop
+from perception_batch import plain_loop, process_cost
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -20,12 +20,6 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(SCRIPTS))
     return importlib.import_module("benchmark_against_plain_loop")
-
-
-@pytest.fixture
-def process_cost(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    return importlib.import_module("process_cost")
 
 
 def measured(benchmark: Any, program: str, turn: int, wall_s: float, steady_s: float) -> Any:
@@ -78,7 +72,7 @@ def test_ratios_are_of_one_turn(benchmark: Any) -> None:
     )
 
 
-def test_measure_sees_time_memory_and_output(process_cost: Any, tmp_path: Path) -> None:
+def test_measure_sees_time_memory_and_output(tmp_path: Path) -> None:
     code = "x = bytearray(300_000_000); x[::4096] = bytes(len(x[::4096])); print('first'); print('last')"
     used = process_cost.measure([sys.executable, "-c", code], tmp_path)
     assert used.last_line == "last"
@@ -120,7 +114,7 @@ def test_whole_comparison(
     words += ["--rows", "plain,informed,fp32", "--batch-size", "6", "--video", "yes", "--json", str(report)]
     assert benchmark.main(words) == 0
     shown = capsys.readouterr().out
-    assert "ours fp32" in shown
+    assert "ours fp32" in shown and "share of the bound" in shown
     text = report.read_text()
     assert not any(str(folder) in shown + text for folder in (recordings, weights.parent, tmp_path))
     (result,) = json.loads(text)["results"]
@@ -136,5 +130,8 @@ def test_whole_comparison(
         assert run["images"] == 12 and 0 < run["steady_s"] < run["wall_s"]
         assert run["images_per_s"] == pytest.approx(12 / run["wall_s"])
         assert 200 < run["peak_mb"] < 4000
+    alone = result["stages"]["fp32"]
+    assert alone["bound_per_s"] > 0 and len(alone["share_of_bound"]) == 1
+    assert alone["core_ms"]["detect"] > alone["core_ms"]["fuse"]
     ours = result["runs"][2]["run"]
     assert ours["batch_size"] == 6 and {"decode", "detect", "encode"} <= set(ours["timing"]["stages"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from track.track_scene import START_NS, Seen, timestep, track
 
 from perception_batch.track import following, matching, motion
@@ -11,6 +13,7 @@ from perception_batch.track.lives import Life
 from perception_batch.track.motion import Beliefs
 from perception_batch.track.rejoining import may_rejoin
 from perception_batch.track.sighting import Sightings
+from perception_batch.types import TimestepResult
 
 
 def car(left_m: float, right_m: float, range_m: float = 25.0) -> Seen:
@@ -51,7 +54,11 @@ def test_a_young_track_that_goes_on_where_one_was_lost_is_that_one(monkeypatch: 
     told = track(drive)
     assert {i for ids in told.tracks() for i in ids} == {0}
     (summary,) = told.finished
-    assert (summary.track_id, summary.first_stamp_ns, summary.last_stamp_ns) == (0, START_NS, START_NS + 6_900_000_000)
+    assert (summary.track_id, summary.first_stamp_ns, summary.last_stamp_ns) == (
+        0,
+        START_NS,
+        START_NS + 6_900_000_000,
+    )
     assert summary.observed == sum(len(reappearing(k)) for k in range(70))
     monkeypatch.setattr(following, "rejoin", lambda *_: None)
     without = track(drive)
@@ -86,3 +93,57 @@ def test_of_two_tracks_at_one_place_the_surer_one_is_seen() -> None:
     distance2, room = matching.distances2(beliefs, seen, np.zeros((2, 1)))
     assert distance2[0, 0] > distance2[1, 0]
     assert (distance2 + room)[0, 0] < (distance2 + room)[1, 0]
+
+
+COMINGS = st.lists(
+    st.tuples(
+        st.floats(12, 45),  # range, m
+        st.floats(-1.5, 1.5),  # where across, m
+        st.lists(st.tuples(st.integers(3, 25), st.integers(1, 32)), min_size=1, max_size=4),  # seen, then not
+        st.floats(-2.5, 2.5),  # how far beside it seems when it comes out
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+def hide_and_seek(
+    comings: list[tuple[float, float, list[tuple[int, int]], float]],
+) -> list[TimestepResult]:
+    """Timesteps at 10 Hz in which things are seen and hidden by turns."""
+    drive: dict[int, list[Seen]] = {}
+    for range_m, across_m, turns, beside_m in comings:
+        k = 0
+        for turn, (seen, hidden) in enumerate(turns):
+            for age in range(seen):
+                off = across_m + beside_m * (max(0.0, 1 - age / 10) if turn else 0.0)
+                drive.setdefault(k, []).append(car(off + 1.0, off - 1.0, range_m))
+                k += 1
+            k += hidden
+    return [timestep(k, drive.get(k, [])) for k in range(max(drive) + 1)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(COMINGS, st.sampled_from([0.5, 1.0]))
+def test_a_track_is_summed_up_once_whoever_goes_on_in_whom(
+    comings: list[tuple[float, float, list[tuple[int, int]], float]], lag_s: float
+) -> None:
+    drive = hide_and_seek(comings)
+    told = track(drive, settings={"lag_s": lag_s})
+    given_out = {i for ids in told.tracks() for i in ids if i >= 0}
+    assert sorted(s.track_id for s in told.finished) == sorted(given_out)
+    for summary in told.finished:
+        own = told.of_track(summary.track_id)
+        stamps = [told.results[k].stamp_ns for k in own]
+        assert (summary.first_stamp_ns, summary.last_stamp_ns) == (min(stamps), max(stamps))
+        assert summary.observed == sum(not o.filled for o in own.values())
+        assert summary.filled == sum(o.filled for o in own.values())
+
+
+def test_a_track_that_goes_on_long_after_is_summed_up_once() -> None:
+    """Longer than the lag: all that was known of it had been given out."""
+    drive = hide_and_seek([(25.0, 0.0, [(30, 20), (30, 1)], 2.0)])
+    told = track(drive)
+    assert {i for ids in told.tracks() for i in ids} == {0}
+    (summary,) = told.finished
+    assert (summary.first_stamp_ns, summary.last_stamp_ns) == (drive[0].stamp_ns, drive[-1].stamp_ns)

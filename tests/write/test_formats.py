@@ -30,7 +30,7 @@ from perception_batch.write import (
     ResultTableWriter,
     WriterGroup,
 )
-from perception_batch.write.schemas import LIDAR, MOUNTS
+from perception_batch.write.schemas import LENSES, LIDAR, MOUNTS
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
 NAMES = [f"cam_{n}" for n in ("back", "back_left", "back_right", "front", "front_left", "front_right")]
@@ -44,7 +44,7 @@ def rows_under(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-@pytest.mark.parametrize("table", (*ALL_TABLES, LIDAR, MOUNTS), ids=lambda table: table.name)
+@pytest.mark.parametrize("table", (*ALL_TABLES, LIDAR, MOUNTS, LENSES), ids=lambda table: table.name)
 def test_every_column_is_documented(table: object) -> None:
     from perception_batch.table_format import TableFormat
 

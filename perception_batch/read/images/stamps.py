@@ -21,7 +21,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from perception_batch.types import CameraMount, EgoPose, EncodedFrame, LidarSweep, LogItem, Trigger
+from perception_batch.types import (
+    CameraLens,
+    CameraMount,
+    EgoPose,
+    EncodedFrame,
+    LidarSweep,
+    LogItem,
+    Trigger,
+)
 
 CONTINUES_NS = 2_000_000_000
 """Longest gap over which stamps speak for each other, whatever the recorder's delay."""
@@ -98,7 +106,7 @@ class StampJudge:
             entry = _Waiting(item, True, item.stamp_ns if isinstance(item, EgoPose) else item.log_ns)
             self._queue.append(entry)
             if (
-                not isinstance(item, EgoPose | LidarSweep | CameraMount)
+                not isinstance(item, EgoPose | LidarSweep | CameraMount | CameraLens)
                 and (clock := self._clock_of(item)) is not None
             ):
                 self._look(clock, entry, item)

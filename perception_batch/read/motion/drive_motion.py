@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from perception_batch.calibration import Rig
 from perception_batch.config import ReadConfig
 from perception_batch.read.containers.logfile import Message
 from perception_batch.read.images.topics import TopicInfo
@@ -14,7 +12,6 @@ from perception_batch.read.motion.ego import EgoTracker
 from perception_batch.read.motion.report import EgoReport, report_of
 from perception_batch.read.motion.sources import check_setting
 from perception_batch.read.motion.trajectory_file import TrajectoryFile, merged_by_stamp
-from perception_batch.read.rigs.moving_mounts import MountFollower
 from perception_batch.read.side_messages import SideMessages
 from perception_batch.read.source import Head
 from perception_batch.types import LogItem
@@ -35,8 +32,6 @@ class DriveMotion:
         self._settings = settings
         self._tracker: EgoTracker | None = None
         self._streamed = False
-        self._mounts: MountFollower | None = None
-        self._following: MountFollower | None = None
         self._file: TrajectoryFile | None = None
         if settings.trajectory is not None:
             self._file = TrajectoryFile(settings.trajectory, settings.ego_offset_ms)
@@ -44,9 +39,7 @@ class DriveMotion:
     @property
     def topics(self) -> frozenset[str]:
         """The topics that `items` wants to see."""
-        if self._file is None:
-            return self._side.motion_topics
-        return frozenset() if self._mounts is None else self._side.transform_topics
+        return self._side.motion_topics if self._file is None else frozenset()
 
     @property
     def dropped(self) -> int:
@@ -60,18 +53,11 @@ class DriveMotion:
     def begin(self, base_frame: str) -> None:
         """A stream begins: poses of `base_frame` are asked for from here on."""
         self._tracker = self._side.ego_tracker(base_frame)
-        self._following = copy.deepcopy(self._mounts)  # each stream begins where the rig does
         self._streamed = True
         self._side.begin_motion()
 
-    def follow(self, rig: Rig, frames: Mapping[str, str]) -> None:
-        """Follow the cameras of `rig`, whose optical frames are `frames`, where the log moves them."""
-        self._mounts = self._side.mount_follower(rig, frames)
-
     def items(self, message: Message) -> Iterator[LogItem]:
-        """The cameras that a message of the log moves, and the vehicle's pose that it gives, if any."""
-        if self._following is not None:
-            yield from self._side.moved_mounts(self._following, message)
+        """The vehicle's pose that a message of the log gives, if any."""
         if self._tracker is not None and (pose := self._side.ego_pose(self._tracker, message)) is not None:
             yield pose
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,12 +25,9 @@ class MountFollower:
         tree: the transforms that the rig was made of; changed from here on.
         base_frame: of the rig.
         frames: optical frame by camera, of those whose pose is the log's.
-        static: the static ones among the transforms.
     """
 
-    def __init__(
-        self, tree: TransformTree, base_frame: str, frames: Mapping[str, str], static: TransformTree
-    ) -> None:
+    def __init__(self, tree: TransformTree, base_frame: str, frames: Mapping[str, str]) -> None:
         self._tree = tree
         self._base_frame = base_frame
         self._frames = {name: frame_name(frame) for name, frame in frames.items()}
@@ -40,11 +38,15 @@ class MountFollower:
             if link is not None:
                 self._last[name], self._chains[name] = link[0], frozenset(link[1])
         self._edges = frozenset().union(*self._chains.values())
-        self._sprung = any(static.between(base_frame, self._frames[name]) is None for name in self._chains)
+        self.changes: Counter[str] = Counter()
+        """By camera: how often it was moved so far."""
+        self.first_ns: dict[str, int] = {}
+        """By camera: when it was moved first."""
 
-    def wants(self, topic: str) -> bool:
-        """Whether transforms of this topic can move a camera: static ones that are corrected, others on its chain."""
-        return bool(self._edges) and (self._sprung or topic.rsplit("/", 1)[-1] == "tf_static")
+    @property
+    def is_needed(self) -> bool:
+        """Whether transforms can move a camera: static ones that are corrected, others that come to its chain."""
+        return bool(self._edges)
 
     def take(self, content: Any, log_ns: int, *, is_static: bool) -> Iterator[CameraMount]:
         """What a TFMessage changes; a moving camera is told of each time, a fixed one not at all."""
@@ -65,4 +67,6 @@ class MountFollower:
             if apart_m > _NOISE_M or float(np.abs(pose.rotation - last.rotation).max()) > _NOISE:
                 self._last[name] = pose
                 at_ns = int64(stamp_ns if plausible(stamp_ns, log_ns) else log_ns)
+                self.changes[name] += 1
+                self.first_ns.setdefault(name, at_ns)
                 yield CameraMount(name, at_ns, int64(log_ns), pose, is_static)

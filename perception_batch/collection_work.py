@@ -1,0 +1,271 @@
+"""The drives of a collection worked off: what each becomes is printed, noted in ledger and events, and counted."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from perception_batch.drives_wanted import DrivePlanner
+from perception_batch.errors import (
+    EXIT_NOTHING,
+    EXIT_OK,
+    EXIT_PARTIAL,
+    EXIT_RETRY,
+    LockedError,
+    ModelError,
+    PerceptionBatchError,
+    WriteError,
+    printable,
+)
+from perception_batch.runs import (
+    EVENTS,
+    FOLDER,
+    Backoff,
+    Content,
+    DoneFacts,
+    Drive,
+    EventLog,
+    Ledger,
+    collection_gauges,
+    collection_status,
+    holder,
+    lock_path,
+    retried,
+    run_hook,
+    write_exposition,
+)
+
+if TYPE_CHECKING:
+    from perception_batch.collection import RunRequest
+    from perception_batch.devices import KeptDetector
+    from perception_batch.job import Job, Outcome, Progress
+
+_MOST_SKIPPED_LINES = 20
+Fate = Literal["done", "skipped", "older", "failed", "waiting"]
+
+
+def complain(message: object) -> None:
+    """One line on stderr."""
+    sys.stderr.write(f"perception-batch: error: {printable(' '.join(str(message).split()))}\n")
+    sys.stderr.flush()
+
+
+def say(line: str) -> None:
+    """One line on stdout."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+@dataclass(slots=True)
+class Tally:
+    """How the drives went."""
+
+    finished: list[int] = field(default_factory=list)
+    """Exit status of each that is done, those that were done before included."""
+    failed: list[int] = field(default_factory=list)
+    """Exit status of each that failed."""
+    skipped: int = 0
+    """Those that were done before."""
+    waiting: int = 0
+    """Those on which another process works."""
+
+    def exit_status(self) -> int:
+        """0 where all are done; 3 where one is and another failed or lost too much; else the failure's own, 1 where
+        several differ; 75 where others work on all that there is."""
+        if self.finished:
+            return EXIT_PARTIAL if self.failed or any(self.finished) else EXIT_OK
+        if self.failed:
+            return self.failed[0] if len(set(self.failed)) == 1 else EXIT_NOTHING
+        return EXIT_RETRY if self.waiting else EXIT_OK
+
+
+class CollectionWork:
+    """Ledger, events and the detector of one command; a context manager."""
+
+    def __init__(
+        self,
+        request: RunRequest,
+        job_of: Callable[[Drive], Job],
+        *,
+        since_s: float | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            request: what was asked.
+            job_of: the job of a drive.
+            since_s: drives without a file that was changed since are left out, seconds since 1970.
+            sleep: waits between tries, seconds.
+        """
+        self.request = request
+        self.tally = Tally()
+        self.planner = DrivePlanner(request, since_s)
+        self.events = EventLog(request.out / FOLDER / EVENTS)
+        self._job_of = job_of
+        self._sleep = sleep
+        self._stack = ExitStack()
+        self._progress: Progress | None = None
+        self._kept: KeptDetector | None = None
+
+    def __enter__(self) -> CollectionWork:
+        self.ledger = self._stack.enter_context(Ledger(self.request.out))
+        self.events.write("run_started", argv=list(self.request.argv))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        status = self.tally.exit_status() if error is None else getattr(error, "exit_status", EXIT_NOTHING)
+        try:
+            self.events.write("run_finished", exit_status=status)
+            if self.request.prometheus is not None:
+                self.write_gauges(status)
+        finally:
+            self._stack.close()
+
+    def write_gauges(self, status: int) -> None:
+        """Write the text file for Prometheus.
+
+        Raises:
+            WriteError: the disk is full or refuses.
+        """
+        if self.request.prometheus is not None:
+            states = collection_status(self.request.out, self.ledger.entries())
+            write_exposition(self.request.prometheus, collection_gauges(states, time.time(), status))
+
+    def note_wanted(self, drives: list[Drive]) -> None:
+        """Enter drives in the ledger, so that `status` knows what is still to come."""
+        new = []
+        for drive in drives:
+            entry, paths = self.ledger.get(drive.name), tuple(str(path) for path in drive.paths)
+            if entry.paths != paths:
+                new.append(replace(entry, paths=paths))
+        self.ledger.put(*new)
+
+    def work(self, drive: Drive, *, alone: bool) -> Fate:
+        """Do what is to be done for one drive; only a signal comes out.
+
+        Args:
+            drive: the drive.
+            alone: it is the only one, so that messages need not name it.
+        """
+        plan, content = self.planner.plan(drive, self.ledger.get(drive.name))
+        if plan.action == "older":
+            return "older"
+        if plan.action == "skip":
+            self._skipped(drive)
+            return "skipped"
+        try:
+            if plan.action == "refuse":
+                raise WriteError(f"{printable(self.request.out / drive.name)}: {plan.why}")
+            outcome = self._run(drive, content)
+        except LockedError as error:
+            self.tally.waiting += 1
+            self.events.write("drive_waiting", drive=drive.name, why=str(error))
+            complain(error)
+            return "waiting"
+        except PerceptionBatchError as error:
+            self._failed(drive, content, error, error.exit_status, alone=alone)
+            return "failed"
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            self._failed(drive, content, f"{where}{error.strerror or error}", EXIT_NOTHING, alone=alone)
+            return "failed"
+        return self._done(drive, content, outcome)
+
+    def _run(self, drive: Drive, content: Content | None) -> Outcome:
+        from perception_batch import pipeline
+        from perception_batch.replay import redo
+
+        at_work = holder(lock_path(self.request.out, drive.name))
+        if at_work is not None:
+            directory = printable(self.request.out / drive.name)
+            raise LockedError(f"{directory}: {at_work} works on it; try again when that has ended")
+        if self._kept is None:
+            self._kept = self._stack.enter_context(pipeline.keep_detector(self.request.config.detect))
+        if self._progress is None:
+            from perception_batch.console import RunProgress
+
+            self._progress = RunProgress()
+        job, runs, kept = replace(self._job_of(drive), content=content), self.request.config.runs, self._kept
+        self.events.write("drive_started", drive=drive.name)
+
+        def note(error: BaseException, failures: int, wait_s: float) -> None:
+            self.events.write("retry", drive=drive.name, why=str(error), failures=failures, wait_s=wait_s)
+
+        try:
+            return retried(
+                lambda: pipeline.run_drive(job, self._progress, redo, kept=kept, events=self.events),
+                Backoff(runs.retries, runs.retry_wait_s),
+                on_retry=note,
+                sleep=self._sleep,
+            )
+        except Exception as error:
+            if isinstance(error, (ModelError, OSError)):  # it may be the device's
+                kept.forget()
+            raise
+
+    def _skipped(self, drive: Drive) -> None:
+        self.tally.finished.append(EXIT_OK)
+        self.tally.skipped += 1
+        if self.tally.skipped <= _MOST_SKIPPED_LINES:
+            say(f"{drive.name}: already there, nothing to do ({self.request.out / drive.name})")
+        elif self.tally.skipped == _MOST_SKIPPED_LINES + 1:
+            say("... and further ones; `perception-batch status` lists them")
+
+    def _done(self, drive: Drive, content: Content | None, outcome: Outcome) -> Fate:
+        from perception_batch.console import print_outcome
+
+        self.tally.finished.append(outcome.exit_status)
+        print_outcome(outcome)
+        self._note(drive, content, "")
+        if outcome.action == "skipped":
+            self.tally.skipped += 1
+            self.events.write("drive_skipped", drive=drive.name)
+            return "skipped"
+        facts = {
+            "status": outcome.manifest.status,
+            "exit_status": outcome.exit_status,
+            "action": outcome.action,
+        }
+        self.events.write("drive_finished", drive=drive.name, **facts)
+        self._hook(
+            DoneFacts(
+                drive.name,
+                str(outcome.directory),
+                outcome.manifest.status,
+                outcome.exit_status,
+                outcome.action,
+            )
+        )
+        return "done"
+
+    def _failed(
+        self, drive: Drive, content: Content | None, error: object, status: int, *, alone: bool
+    ) -> None:
+        self.tally.failed.append(status)
+        complain(error if alone else f"{drive.name}: {error}")
+        self._note(drive, content, " ".join(str(error).split()))
+        self.events.write("drive_failed", drive=drive.name, exit_status=status, why=str(error))
+        directory = str(self.request.out / drive.name)
+        self._hook(DoneFacts(drive.name, directory, "failed", status, "failed"))
+
+    def _note(self, drive: Drive, content: Content | None, message: str) -> None:
+        self.ledger.refresh(drive.name)
+        entry = self.ledger.get(drive.name)
+        finished = entry.record is not None and entry.record.is_finished
+        if content is not None and finished and not message:
+            entry = replace(entry, content=content.fingerprint, size_bytes=content.size_bytes)
+        self.ledger.put(replace(entry, paths=tuple(str(path) for path in drive.paths), message=message))
+
+    def _hook(self, facts: DoneFacts) -> None:
+        words = self.request.on_done
+        if not words:
+            return
+        status = run_hook(words, facts, timeout_s=self.request.config.runs.hook_timeout_s)
+        if status:
+            self.events.write("hook_failed", drive=facts.drive, exit_status=status)
+            complain(f"{facts.drive}: --on-done {words[0]} ended with {status}")

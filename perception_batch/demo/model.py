@@ -1,0 +1,28 @@
+"""The detector in the package: trained on drawn drives only, of no use on real pictures (``MODEL_CARD.md``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from perception_batch.errors import ModelError, printable
+
+MODEL_NAME = "demo_model.pt"
+LABELS = ("person", "bicycle", "car", "motorcycle", "bus", "truck", "traffic light")
+"""All that the simulator draws and the model finds."""
+IMAGE_SIZE_PX = 640
+"""Long side of the pictures that it was trained on."""
+
+
+def packaged_model() -> Path:
+    """The weights that were installed with the package.
+
+    Raises:
+        ModelError: they are not there.
+    """
+    path = Path(__file__).with_name(MODEL_NAME)
+    if not path.is_file():
+        raise ModelError(
+            f"the demo's detector is not there: {printable(path)}; install the package again, or make one with "
+            "scripts/train_demo_model.py and name it with --model"
+        )
+    return path

@@ -1,0 +1,124 @@
+"""A program for `test_killed_runs`: kills a run at random moments, again and again, and starts it again each time.
+
+``python killed_runs.py LOG WORK KILLS SEED``: a process that has imported everything forks one child a run, through the
+command's own functions (ledger, events, lock), and kills it with SIGKILL. What it saw is printed as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from patch_detector import PatchDetector
+
+from perception_batch import console, drives_wanted, pipeline, replay
+from perception_batch.collection import RunRequest, run_all
+from perception_batch.config import load_config
+from perception_batch.runs import EVENTS, FOLDER, read_events
+
+IMPORTED = (console, replay)  # before the first fork, as all that a run needs
+SETTINGS = ["detect.image_size=160", "render.width_px=320", "runs.segment_s=2", "runs.loss_limit_percent=50"]
+setattr(pipeline, "open_detector", PatchDetector)  # noqa: B010
+setattr(drives_wanted, "known_sha256", lambda _: "0" * 64)  # noqa: B010
+
+
+def start(log: Path, out: Path) -> int:
+    """Begin a run in a child; gives its id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 99
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = run_all(RunRequest((log,), out, load_config(None, SETTINGS)))
+    finally:
+        os._exit(status)
+
+
+def landed(directory: Path) -> dict[str, int]:
+    """Segments that are there, and when they came."""
+    return {path.name: path.stat().st_mtime_ns for path in directory.glob(".segments/*.zip")}
+
+
+def half_written(directory: Path) -> list[str]:
+    """Files under their final names that are not whole."""
+    bad = []
+    for path in sorted(directory.rglob("*")):
+        try:
+            if path.suffix == ".parquet":
+                pq.read_table(path)
+            elif path.suffix == ".zip":
+                assert zipfile.ZipFile(path).testzip() is None
+            elif path.suffix == ".json":
+                json.loads(path.read_bytes())
+        except Exception as error:
+            bad.append(f"{path.name}: {error}")
+    return bad
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """All results but the manifest and the video."""
+    names = [
+        p for p in sorted(directory.iterdir()) if p.suffix in (".parquet", ".jsonl") or p.name == "rig.json"
+    ]
+    return {path.name: path.read_bytes() for path in names}
+
+
+def main(log: Path, work: Path, kills: int, seed: int) -> dict[str, Any]:
+    """Kill so many times; see the module."""
+    rng = random.Random(seed)
+    whole, out = work / "whole", work / "out"
+    began = time.perf_counter()
+    assert os.waitpid(start(log, whole), 0)[1] == 0
+    length_s = time.perf_counter() - began
+    expected = contents(whole / log.stem)
+    seen: dict[str, Any] = {"killed": 0, "finished": 0, "faults": [], "stages": [], "length_s": length_s}
+    faults: list[str] = seen["faults"]
+    directory = out / log.stem
+    while True:
+        before = landed(directory)
+        pid = start(log, out)
+        enough = seen["killed"] >= kills
+        if not enough:
+            time.sleep(rng.uniform(0.0, 0.9 * length_s))
+            os.kill(pid, signal.SIGKILL)
+        status = os.waitpid(pid, 0)[1]
+        after = landed(directory)
+        faults += [f"{n} was made twice" for n, t in before.items() if after.get(n, t) != t]
+        faults += half_written(out)
+        manifest = directory / "run.json"
+        state = json.loads(manifest.read_bytes())["status"] if manifest.exists() else "nothing"
+        if os.WIFSIGNALED(status):
+            seen["killed"] += 1
+            partials = sorted(p.suffixes[0] for p in directory.glob("*.partial"))
+            seen["stages"].append((state, len(after), len(partials)))
+        elif status or state != "complete":
+            faults.append(f"ended with {status} and {state}")
+        if state == "complete":
+            seen["finished"] += 1
+            if contents(directory) != expected:
+                faults.append("the tables are not those of a run that was not killed")
+            times = [
+                e["segment"] for e in read_events(out / FOLDER / EVENTS) if e["event"] == "segment_landed"
+            ]
+            if len(set(times)) != len(times):
+                faults.append(f"segments that landed twice: {times}")
+            if enough:
+                return seen
+            shutil.rmtree(out)
+        elif enough:
+            return seen
+
+
+if __name__ == "__main__":
+    found = main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    sys.stdout.write(json.dumps(found) + "\n")
