@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +25,16 @@ from perception_batch.errors import (
     printable,
 )
 from perception_batch.read import holds_pictures
-from perception_batch.runs import Drive, Ledger, find_drives, parse_since, plan_text
+from perception_batch.runs import (
+    FOLDER,
+    Drive,
+    Ledger,
+    find_drives,
+    holder,
+    lock_path,
+    parse_since,
+    plan_text,
+)
 
 if TYPE_CHECKING:
     from perception_batch.job import Job
@@ -91,13 +103,32 @@ def run_all(request: RunRequest) -> int:
     drives = drives_of(request)
     if request.dry_run:
         return _say_what_would_be_done(request, drives, since_s)
-    with CollectionWork(request, partial(job_of, request), since_s=since_s) as work:
+    with (
+        _only_for_collections(request.out, len(drives)),
+        CollectionWork(request, partial(job_of, request), since_s=since_s) as work,
+    ):
         work.note_wanted(drives)
         for drive in drives:
             work.work(drive, alone=len(drives) == 1)
         for note in work.ledger.notes:
             say(f"note: {note}")
     return work.tally.exit_status()
+
+
+@contextmanager
+def _only_for_collections(out: Path, drives: int) -> Iterator[None]:
+    """One drive alone leaves its own folder and nothing else: its files say all that a ledger would."""
+    folder = out / FOLDER
+    had_out, had_folder = out.exists(), folder.exists()
+    try:
+        yield
+    finally:
+        locks = (lock_path(out, path.stem) for path in (folder / "locks").glob("*.l*"))
+        if drives == 1 and not had_folder and not any(map(holder, locks)):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not had_out:
+                with suppress(OSError):  # not empty: the drive's folder is there
+                    out.rmdir()
 
 
 def _watch(request: RunRequest, since_s: float | None) -> int:

@@ -116,7 +116,7 @@ def test_what_is_no_log_gets_one_line(
     got, _, err = cli(*words)
     assert got == status
     assert says in one_line(err)
-    assert drives_in(tmp_path / "out") == set()
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_log_without_cameras_can_be_inspected_but_not_run(cli: Run, tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_hostile_names_stay_text(cli: Run, tmp_path: Path) -> None:
         status, out, err = cli(*words)
         assert status == 0, err
         assert "\x1b[31m" not in out + err
-    assert drives_in(tmp_path / "out") == {"log"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"log"}
 
 
 _SLOW = """

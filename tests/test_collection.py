@@ -240,6 +240,7 @@ def test_errors_that_pass_are_tried_again(
     import errno
 
     collection_of(tmp_path / "in", 1)
+    (tmp_path / "out" / FOLDER).mkdir(parents=True)  # a lone drive keeps no events otherwise
     left = 2
 
     def away(job: Any) -> Any:
@@ -309,3 +310,16 @@ def test_the_job_of_a_drive(tmp_path: Path) -> None:
     request = RunRequest((tmp_path,), tmp_path / "out", load_config(None, []), start="1", overwrite=True)
     job = collection.job_of(request, Drive("a", (tmp_path / "a.mcap",)))
     assert (job.drive, job.start, job.overwrite, job.content) == ("a", "1", True, None)
+
+
+def test_one_drive_alone_leaves_its_folder_only(night: Night, tmp_path: Path) -> None:
+    collection_of(tmp_path / "in", 1)
+    assert night()[0] == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["d000"]
+    assert night()[0] == 0  # done before: told from the drive's own files
+    shutil.rmtree(tmp_path / "in")
+    collection_of(tmp_path / "in", 2)
+    assert night()[0] == 0
+    assert (tmp_path / "out" / FOLDER / EVENTS).is_file()
+    assert night()[0] == 0
+    assert (tmp_path / "out" / FOLDER / EVENTS).is_file()

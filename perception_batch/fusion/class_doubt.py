@@ -47,7 +47,7 @@ def mixed(views: Views, mixtures: Sequence[Mixture]) -> Views:
     main = _largest(spread, _mean(share, size))
     jitter += spread - _outer(main)
     doubtful = np.stack([main, rest], axis=1)
-    total = jitter + doubtful.transpose(0, 2, 1) @ doubtful
+    total = jitter + _outer(main) + _outer(rest)  # a product of matrices is not symmetric to the last bit
     first = rows[:, 0]
     parts = {name: getattr(views, name) for name in Views.__slots__}
     own = {name: part[first] for name, part in parts.items()}

@@ -95,7 +95,7 @@ def test_a_held_frame_has_one_row_in_the_table_of_frames() -> None:
 
     for broken in ({}, {"b": "broken_jpeg"}):
         found = (DetectedStep(Step(s, None, {}, ()), {}, {}, {}, broken) for s in grouped.sets)
-        out = list(fused_steps(found, NoObjects(), None, Profile()))  # type: ignore[arg-type]
+        out = list(fused_steps(found, NoObjects(), None, Profile(), None))  # type: ignore[arg-type]
         rows = [row for item in out for row in item.rows]
         assert len(rows) == len(frames)
         assert len({(row.camera, row.stamp_ns) for row in rows}) == len(frames)
