@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from perception_batch import flow
-from perception_batch.chain import decodable
 from perception_batch.config import RunConfig, parse_config
 from perception_batch.decode import decode_frame
-from perception_batch.ego_motion import steps
 from perception_batch.errors import ConfigError, LogError, printable
+from perception_batch.grouped_log import grouped_log
 from perception_batch.job import OpenDrive, open_drive
 from perception_batch.labels.image_files import as_file, encoded
 from perception_batch.labels.label_run import LabelRun
@@ -25,9 +24,8 @@ from perception_batch.labels.run_rows import stretches
 from perception_batch.labels.scored_boxes import ScoredBoxes
 from perception_batch.labels.scoring import RunFacts, score_stretch
 from perception_batch.labels.selection import Images
-from perception_batch.pipeline import decode_workers, patience_ns
+from perception_batch.pipeline import decode_workers
 from perception_batch.replay import job_of
-from perception_batch.trajectory import Trajectory
 from perception_batch.types import EncodedFrame, StillPayload
 from perception_batch.write import Manifest
 
@@ -134,16 +132,7 @@ def _frames(
     opened: OpenDrive, config: RunConfig, images: Images, rows: np.ndarray, run: LabelRun
 ) -> Iterator[EncodedFrame]:
     """The wanted frames of the log, in the order of `rows`."""
-    grouped = steps(
-        decodable(opened.log, opened.selected, opened.span_ns, config),
-        opened.synchronizer(),
-        opened.rig,
-        Trajectory(config.read.max_pose_gap_s),
-        patience_ns=patience_ns(opened.plan, config),
-        limit_bytes=round(config.sync.window_mb * 1e6),
-        tail=[],
-        min_distance_m=config.sync.min_distance_m,
-    )
+    grouped = grouped_log(opened, config)
     wanted = zip(
         images.timestep[rows].tolist(),
         images.camera[rows].tolist(),

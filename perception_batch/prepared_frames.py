@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from perception_batch import flow
-from perception_batch.chain import Preparer, ReadyShot, Threads, decodable, detected, shots
+from perception_batch.chain import Preparer, ReadyShot, Threads, detected, shots
 from perception_batch.config import RunConfig
 from perception_batch.detect import Detector
-from perception_batch.ego_motion import Step, steps
+from perception_batch.ego_motion import Step
+from perception_batch.grouped_log import grouped_log
 from perception_batch.job import OpenDrive
 from perception_batch.looks import Crops
-from perception_batch.pipeline import patience_ns
-from perception_batch.trajectory import Trajectory
 from perception_batch.types import Detections
 
 
@@ -33,16 +32,7 @@ def prepared_frames(
         threads: who works.
         timesteps: only about so many, evenly over the drive; None: all.
     """
-    grouped = steps(
-        decodable(opened.log, opened.selected, opened.span_ns, config),
-        opened.synchronizer(),
-        opened.rig,
-        Trajectory(config.read.max_pose_gap_s),
-        patience_ns=patience_ns(opened.plan, config),
-        limit_bytes=round(config.sync.window_mb * 1e6),
-        tail=[],
-        min_distance_m=config.sync.min_distance_m,
-    )
+    grouped = grouped_log(opened, config)
     chosen: Iterator[Step] = grouped
     if timesteps is not None:
         total = max((opened.log.cameras[name].count for name in opened.selected), default=0)

@@ -16,11 +16,12 @@ from pathlib import Path
 from perception_batch import flow
 from perception_batch.accounts import Accounts
 from perception_batch.calibration import Camera, Intrinsics, Rig
-from perception_batch.chain import Preparer, Profile, Threads, decodable, detected_steps, shots
+from perception_batch.chain import Preparer, Profile, Threads, detected_steps, shots
 from perception_batch.config import RunConfig, override_config, parse_config
-from perception_batch.ego_motion import moved_cameras, steps
+from perception_batch.ego_motion import moved_cameras
 from perception_batch.errors import EXIT_OK, CalibrationError, ConfigError, LogError, WriteError, printable
 from perception_batch.geometry import SE3, DetectorView
+from perception_batch.grouped_log import grouped_log
 from perception_batch.job import Job, OpenDrive, Outcome, Progress, open_drive
 from perception_batch.manifest_sections import calibration_section, rig_with_masks
 from perception_batch.objects import ObjectMaker
@@ -31,7 +32,7 @@ from perception_batch.outputs import (
     open_videos,
     result_writers,
 )
-from perception_batch.pipeline import decode_workers, make_objects, patience_ns
+from perception_batch.pipeline import decode_workers, make_objects
 from perception_batch.read import log_path, read_rig_file
 from perception_batch.runs import Difference, lock_path, locked, stage_of_keys
 from perception_batch.signals import held
@@ -409,16 +410,7 @@ def render_stored(
     mosaic = make_mosaic(facts_of(manifest, rig), config, opened.head, rig, preparer)
     threads = Threads(True, decode_workers(config), profile)
     read = threads.ahead(
-        steps(
-            decodable(opened.log, opened.selected, opened.span_ns, config),
-            opened.synchronizer(),
-            rig,
-            Trajectory(config.read.max_pose_gap_s),
-            patience_ns=patience_ns(opened.plan, config),
-            limit_bytes=round(config.sync.window_mb * 1e6),
-            tail=[],
-            min_distance_m=config.sync.min_distance_m,
-        ),
+        grouped_log(opened, config, rig),
         "read",
         depth=64,
         limit_bytes=round(config.decode.queue_mb * 1e6),

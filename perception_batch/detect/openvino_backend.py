@@ -6,6 +6,7 @@ no core waits for another, and boxes depend neither on the batch size nor on whi
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from collections import deque
@@ -88,7 +89,7 @@ class OpenVinoNetwork:
         self._requests: dict[tuple[int, int], list[Any]] = {}
         openvino = import_openvino()
         self._tensor: Any = openvino.Tensor
-        self._core: Any = openvino.Core()
+        self._core: Any = openvino_core()
         if compiled is None:
             self._read()  # a damaged file is said at once
 
@@ -180,6 +181,20 @@ def has_bf16() -> bool:
     except OSError:
         return False
     return "amx_bf16" in flags
+
+
+@functools.cache
+def openvino_core() -> Any:
+    """The core of this process, kept until its end.
+
+    On processors with AMX every core brings a signal stack for the calling thread and, when it is freed, puts back
+    the one it found: cores freed in another order than last made, first freed leave the thread with a stack that
+    is unmapped, and the next signal ends the process with SIGSEGV. One core that is never freed cannot do that.
+
+    Raises:
+        ModelError: OpenVINO is not installed.
+    """
+    return import_openvino().Core()
 
 
 def import_openvino(part: Literal["", "convert"] = "") -> Any:

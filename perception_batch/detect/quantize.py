@@ -21,7 +21,12 @@ from perception_batch.detect.cores import usable_cores
 from perception_batch.detect.export_cache import MODEL_STEM, versions_of
 from perception_batch.detect.exported import reason
 from perception_batch.detect.facts import ExportedModel, ModelFacts
-from perception_batch.detect.openvino_backend import OpenVinoNetwork, import_openvino, without_telemetry
+from perception_batch.detect.openvino_backend import (
+    OpenVinoNetwork,
+    import_openvino,
+    openvino_core,
+    without_telemetry,
+)
 from perception_batch.errors import ModelError, printable
 from perception_batch.geometry import box_iou
 
@@ -86,7 +91,7 @@ def quantize(
     nncf = _import_nncf()
     try:
         with _hushed():
-            model = openvino.Core().read_model(full.file)
+            model = openvino_core().read_model(full.file)
             dataset = nncf.Dataset([frame[None] for frame in frames])
             small = nncf.quantize(
                 model,
