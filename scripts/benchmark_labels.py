@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from perception_batch.geometry import box_iou
 from perception_batch.labelling import open_runs
 from perception_batch.labels.label_settings import LabelSettings, PerClass
 from perception_batch.labels.run_rows import BoxRows, FloatArray, IntArray, stretches
-from perception_batch.labels.scored_boxes import ACCEPTED, ScoredBoxes, joined
+from perception_batch.labels.scored_boxes import ACCEPTED, QUALITY, ScoredBoxes, joined
 from perception_batch.labels.scoring import score_stretch
 from perception_batch.ontology import Ontology
 from perception_batch.simulate.detector_noise import LABELS, CorrelatedNoise
@@ -42,6 +42,9 @@ class TrueBoxes:
     labels: tuple[str, ...]
     groups: tuple[str, ...]
     counts: npt.NDArray[np.bool_]
+    """(N,) high enough and visible enough for precision and recall."""
+    visible: npt.NDArray[np.bool_]
+    """(N,) visible enough, of any height: for the reliability of the quality."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +75,18 @@ def true_boxes(truth: Path) -> dict[tuple[int, str], TrueBoxes]:
                 ],
                 bool,
             ),
+            np.array([b.visible_fraction >= LEAST_VISIBLE for b in image.boxes], bool),
         )
     return out
 
 
-def judge(found: Found, truth: dict[tuple[int, str], TrueBoxes], *, any_class: bool) -> IntArray:
+def judge(
+    found: Found,
+    truth: dict[tuple[int, str], TrueBoxes],
+    *,
+    any_class: bool = False,
+    any_height: bool = False,
+) -> IntArray:
     """(N,) 1 right, 0 wrong, -1 neither."""
     groups = {name: entry.group for name, entry in Ontology().classes.items()}
     out, used = np.zeros(len(found.trust), np.int64), set()
@@ -92,7 +102,8 @@ def judge(found: Found, truth: dict[tuple[int, str], TrueBoxes], *, any_class: b
             for j in np.flatnonzero(overlap >= LEAST_IOU).tolist()
             if names[j] == own and (found.place[row], j) not in used
         ]
-        counting = [j for j in free if there.counts[j]]
+        counts = there.visible if any_height else there.counts
+        counting = [j for j in free if counts[j]]
         if free:
             best = max(counting or free, key=lambda j: overlap[j])
             used.add((found.place[row], best))
@@ -118,8 +129,56 @@ def found_of(
     return Found(place, boxes.xyxy, tuple(labels), trust)
 
 
-def compare(truth_folder: Path, run: Path, settings: LabelSettings) -> str:
-    """One drive's figures as lines."""
+@dataclass(slots=True)
+class Reliability:
+    """How often boxes of each tenth of quality are right, over all drives."""
+
+    boxes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, 10), np.int64))
+    """By seen or recovered, by tenth; those that are right or wrong."""
+    right: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, 10), np.int64))
+    quality: FloatArray = field(default_factory=lambda: np.zeros((2, 10)))
+    """Sums."""
+    accepted: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, 2), np.int64))
+    """By seen or recovered, wrong and right: of labels."""
+
+    def add(self, boxes: ScoredBoxes, verdict: IntArray) -> None:
+        """Boxes of one drive."""
+        use = verdict >= 0
+        place = (
+            boxes.recovered[use].astype(np.int64),
+            np.minimum((boxes.quality[use] * 10).astype(np.int64), 9),
+        )
+        np.add.at(self.boxes, place, 1)
+        np.add.at(self.right, place, verdict[use])
+        np.add.at(self.quality, place, boxes.quality[use])
+        label = use & (boxes.band == ACCEPTED)
+        np.add.at(self.accepted, (boxes.recovered[label].astype(np.int64), verdict[label]), 1)
+
+    def as_text(self) -> str:
+        """A table."""
+        lines = ["quality of boxes on tracks, true boxes of any height (right = share that is right)"]
+        lines.append("             seen: boxes  quality  right     recovered: boxes  quality  right")
+        for tenth in range(10):
+            cells = [f"  {tenth / 10:.1f}-{(tenth + 1) / 10:.1f}"]
+            for kind, width in ((0, 18), (1, 20)):
+                n = int(self.boxes[kind, tenth])
+                mean = (
+                    f"{self.quality[kind, tenth] / n:8.3f}{self.right[kind, tenth] / n:8.3f}"
+                    if n
+                    else " " * 16
+                )
+                cells.append(f"{n:{width}d} {mean}")
+            lines.append("".join(cells))
+        for kind, name in enumerate(("seen", "recovered")):
+            wrong, right = self.accepted[kind].tolist()
+            lines.append(
+                f"  {name} labels: {right} right, {wrong} wrong: {right / max(1, right + wrong):.4f}"
+            )
+        return "\n".join(lines)
+
+
+def compare(truth_folder: Path, run: Path, settings: LabelSettings, reliability: Reliability) -> str:
+    """One drive's figures as lines; its boxes are added to `reliability`."""
     source = open_runs([run], None, settings, None)[0]
     cameras, classes = source.run.cameras, source.facts.classes
     scored, raw = [], []
@@ -130,6 +189,10 @@ def compare(truth_folder: Path, run: Path, settings: LabelSettings) -> str:
     boxes = joined(scored)
     accepted = boxes.rows(boxes.band == ACCEPTED)
     truth = true_boxes(truth_folder)
+    tracked = boxes.rows((boxes.why == 0) | (boxes.why == QUALITY))
+    names = [classes[i] for i in tracked.class_index.tolist()]
+    every = found_of(tracked, names, tracked.quality, cameras)
+    reliability.add(tracked, judge(every, truth, any_height=True))
     total = sum(
         sum(1 for label, counts in zip(t.labels, t.counts, strict=True) if counts and label in classes)
         for t in truth.values()
@@ -178,12 +241,14 @@ def main() -> int:
     from noisy_run import write_noisy_run
 
     settings = replace(LabelSettings(), accept=PerClass(options.accept))
+    reliability = Reliability()
     for seed in options.seeds:
         drive = SimulateSettings(duration_s=options.duration, rate_hz=options.rate, seed=seed)
         truth = make_truth(options.cache, drive)
         with tempfile.TemporaryDirectory() as folder:
             run = write_noisy_run(truth, Path(folder) / "drive", CorrelatedNoise(seed))
-            print(f"seed {seed}\n{compare(truth, run, settings)}", flush=True)
+            print(f"seed {seed}\n{compare(truth, run, settings, reliability)}", flush=True)
+    print(reliability.as_text())
     return 0
 
 

@@ -94,6 +94,8 @@ def test_no_file_is_named_by_nothing_and_none_is_a_barn() -> None:
         ["export", "--help"],
         ["status", "--help"],
         ["report", "--help"],
+        ["demo", "--help"],
+        ["labels", "--help"],
     ],
 )
 def test_help_imports_nothing_heavy_and_shows_an_example(words: list[str]) -> None:
