@@ -30,6 +30,7 @@ from perception_batch.labels.label_run import ClassMap, LabelRun, class_table, s
 from perception_batch.labels.label_settings import LabelSettings
 from perception_batch.labels.near_duplicates import SeenImages
 from perception_batch.labels.run_rows import path_frame, read_path, read_tracks, stretches
+from perception_batch.labels.scored_boxes import QUALITY
 from perception_batch.labels.scoring import RunFacts, score_stretch
 from perception_batch.labels.selection import (
     DUPLICATE,
@@ -42,7 +43,7 @@ from perception_batch.labels.selection import (
     thin_out,
 )
 from perception_batch.labels.splits import Split, split_images
-from perception_batch.labels.track_evidence import gather_evidence
+from perception_batch.labels.track_evidence import gather_evidence, in_classes_of_set
 from perception_batch.replay import load_finished
 from perception_batch.write import read_rig
 
@@ -160,12 +161,14 @@ def open_runs(
         evidence = gather_evidence(
             run.directory, run.cameras, tracks, run.labels, run.ontology, run.rig, run.ground_z_m
         )
+        table = class_table(run, classes, class_map)
+        evidence = in_classes_of_set(evidence, table)
         path = read_path(run.directory)
         if settings.min_distance_m and not len(path[0]):
             raise ConfigError(
                 f"--min-distance-m needs the vehicle's motion, which {printable(run.directory)} does not know; use --every-s"
             )
-        facts = RunFacts(evidence, class_table(run, classes, class_map), classes, path)
+        facts = RunFacts(evidence, table, classes, path)
         sources.append(RunSource(run, manifest, facts, log_root))
     return sources
 
@@ -197,11 +200,13 @@ def plan(
 ) -> tuple[Images, Split]:
     """Which images are kept, as far as tables tell, and where each goes."""
     parts = []
+    best = 0.0
     for number, source in enumerate(sources):
-        own = [
-            summarise(number, stretch, score_stretch(stretch, source.facts, settings), classes, settings)
-            for stretch in stretches(source.run.directory, source.run.cameras)
-        ]
+        own = []
+        for stretch in stretches(source.run.directory, source.run.cameras):
+            boxes = score_stretch(stretch, source.facts, settings)
+            best = max(best, float(boxes.quality[(boxes.why == 0) | (boxes.why == QUALITY)].max(initial=0.0)))
+            own.append(summarise(number, stretch, boxes, classes, settings))
         if not own:
             continue
         of_run = joined(own)
@@ -215,7 +220,7 @@ def plan(
         counts = Counter(OUT[code] for code in images.out.tolist())
         raise ConfigError(
             f"no image is left of {len(images)}: {', '.join(f'{name} {n}' for name, n in counts.most_common())}; "
-            "lower --accept, or ask for less"
+            f"the best box on a track has quality {best:.2f}: lower --accept (and --ignore), or ask for less"
         )
     group, names = group_images(
         images,
@@ -224,6 +229,8 @@ def plan(
         [path_frame(source.run.directory) for source in sources],
         settings,
     )
+    if not images.kept.any():
+        raise ConfigError("--group-by place: no image has a position within 2 s; group by drive or day")
     return images, split_images(images, group, names, settings)
 
 

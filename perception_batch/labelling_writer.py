@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import heapq
 import json
 import os
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from perception_batch.atomic import disk_errors, write_whole
+from perception_batch.errors import WriteError, printable
 from perception_batch.labelling_sources import LabelledFrame, RunSource
 from perception_batch.labels.card import CardFacts, Tally, card_dict, card_markdown
 from perception_batch.labels.doubt import doubts_of, of_images, words_of
@@ -31,6 +33,7 @@ from perception_batch.write.manifest import plain
 from perception_batch.write.table_file import TableFile
 
 REVIEW = "review"
+_NO_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}
 _ROWS_AT_ONCE = 4096
 _BORDER_PX = 1.0
 _COMMON = ("file", "split", "drive", "camera", "frame_stamp_ns", "timestep")
@@ -118,7 +121,16 @@ class SetWriter:
         if item.link is not None and self._settings.images == "symlink":
             path.symlink_to(item.link)
         elif item.link is not None:
-            os.link(item.link, path)
+            try:
+                os.link(item.link, path)
+            except OSError as error:
+                if error.errno not in _NO_LINK:
+                    raise
+                raise WriteError(
+                    f"--images hardlink: {printable(item.link)} cannot be linked into {printable(self._folder)} "
+                    f"({os.strerror(error.errno or 0)}): hard links need one file system that allows them; use --images "
+                    "symlink or copy, or another --out"
+                ) from None
         else:
             with path.open("xb") as file:
                 file.write(item.data)

@@ -96,7 +96,8 @@ SHA-256 `{hashlib.sha256(content).hexdigest()}`. It finds {", ".join(facts["labe
 
 1. A *teacher* was trained from random initialisation on the simulator's truth: {facts["teacher"]}.
 2. The teacher ran over further drives ({facts["student_drives"]}) through `perception-batch run`, and `perception-batch labels` made
-   a training set of the runs; nobody looked at the truth of these drives.
+   a training set of the runs. The truth of these drives was looked at for one thing: from which quality on a label of a rare class
+   is taken (`LABEL_WORDS` in the script).
 3. The *student*, which is this model, was trained from random initialisation on that set alone: {facts["student"]}.
 
 No picture, label or weight of anyone else went into it. Command: `{facts["command"]}`.

@@ -316,9 +316,9 @@ def test_a_signal_ends_the_run_at_a_timestep(tmp_path: Path, number: signal.Sign
         text=True,
         env=os.environ,
     )
-    partial = tmp_path / "out" / "log" / "annotated.mp4.partial"
+    parts = tmp_path / "out" / "log" / ".video_parts"
     deadline = time.monotonic() + 60
-    while not (partial.exists() and partial.stat().st_size > 0) and time.monotonic() < deadline:
+    while not any(path.stat().st_size > 0 for path in parts.glob("*.partial")) and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(1.0)
     process.send_signal(number)
@@ -331,3 +331,26 @@ def test_a_signal_ends_the_run_at_a_timestep(tmp_path: Path, number: signal.Sign
     assert 0 < counts["timesteps"] < 120
     assert len(pd.read_parquet(tmp_path / "out" / "log" / "frames.parquet")) == counts["frames_in_log"]
     assert not list((tmp_path / "out" / "log").glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("libGL.so.1: cannot open shared object file: No such file or directory", "apt install libgl1"),
+        ("No module named 'cv2'", "install again"),
+    ],
+)
+def test_a_package_that_cannot_be_imported_is_one_line(tmp_path: Path, said: str, advice: str) -> None:
+    """On a server without a desktop OpenCV lacks libGL: no traceback, and what to install."""
+    (tmp_path / "cv2.py").write_text(f"raise ImportError({said!r})\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "perception_batch", "simulate", str(tmp_path / "out"), "--duration", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert said.split(":")[0] in done.stderr
+    assert advice in done.stderr

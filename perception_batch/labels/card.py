@@ -142,6 +142,9 @@ def _notes(tally: Tally, facts: CardFacts) -> list[str]:
     ]
     if empty:
         notes.append(f"splits without an image: {', '.join(empty)}")
+    taught = {split for (_, split), count in tally.by_split.items() if count}
+    if bare := [split for split in SPLITS if tally.images[split] and split not in taught]:
+        notes.append(f"splits with images and no label, which measure nothing: {', '.join(bare)}")
     return notes
 
 

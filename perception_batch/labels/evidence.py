@@ -13,6 +13,8 @@ import numpy.typing as npt
 from perception_batch.labels.run_rows import BoxRows, FloatArray, FrameRows, IntArray
 
 HIT_WINDOW_NS = 1_000_000_000
+_MOST_SHRUNK = 2.0
+"""A seventh of the usual area: nothing is left to tell."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +85,7 @@ def hit_rates(boxes: BoxRows, frames: FrameRows, order: Order) -> FloatArray:
     return np.asarray((high - low) / np.maximum(last - first, 1), np.float64)
 
 
-def called_otherwise(boxes: BoxRows, order: Order, decided: IntArray) -> npt.NDArray[np.bool_]:
+def called_otherwise(boxes: BoxRows, order: Order, agrees: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """(M,) True where, for a second, the camera calls the thing otherwise than its track.
 
     A single slip is outvoted by its neighbours. What lasts is a camera that errs, or a track that went over to another thing:
@@ -92,14 +94,32 @@ def called_otherwise(boxes: BoxRows, order: Order, decided: IntArray) -> npt.NDA
     Args:
         boxes: of the stretch.
         order: of the boxes.
-        decided: (M,) class of the track.
+        agrees: (M,) whether the camera calls each as its track.
     """
-    agrees = boxes.class_id[order.rows] == decided
     if not len(agrees):
         return np.zeros(0, bool)
     low, high = _within_a_second(boxes.stamp_ns[order.rows], order)
     total = np.concatenate([[0], np.cumsum(agrees)])
     return np.asarray(2 * (total[high] - total[low]) < high - low, bool)
+
+
+def shrunk(xyxy: FloatArray, stamp_ns: IntArray, order: Order) -> FloatArray:
+    """(M,) ln of how far the area of each box is below the usual one of its track and camera within a second; 0..2.
+
+    Args:
+        xyxy: (N, 4) px, of the stretch.
+        stamp_ns: (N,) of the same boxes.
+        order: of the boxes.
+    """
+    box = xyxy[order.rows]
+    if not len(box):
+        return np.zeros(0)
+    area = np.log(np.maximum((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]), 1e-9))
+    low, high = _within_a_second(stamp_ns[order.rows], order)
+    total = np.concatenate([[0.0], np.cumsum(area)])
+    return np.asarray(
+        np.clip((total[high] - total[low]) / (high - low) - area, 0.0, _MOST_SHRUNK), np.float64
+    )
 
 
 def _within_a_second(stamp: IntArray, order: Order) -> tuple[IntArray, IntArray]:

@@ -13,11 +13,13 @@ from perception_batch.errors import ConfigError, printable
 from perception_batch.labels.label_run import LabelRun
 from perception_batch.labels.label_settings import LabelSettings
 from perception_batch.labels.run_rows import FloatArray, IntArray
-from perception_batch.labels.selection import Images
+from perception_batch.labels.selection import NO_POSITION, Images
 
 _SHARED_FRAMES = ("map", "utm", "earth", "world")
 """Fixed frames that mean the same place in every drive."""
 _DAY_NS = 86_400_000_000_000
+_FARTHEST_POSE_NS = 2_000_000_000
+"""An image farther in time from every known position has none: at 30 m/s that is most of a square."""
 
 
 def group_images(
@@ -27,7 +29,7 @@ def group_images(
     frames: Sequence[str],
     settings: LabelSettings,
 ) -> tuple[IntArray, tuple[str, ...]]:
-    """(N,) place in the names of the groups; the names.
+    """(N,) place in the names of the groups; the names. Images without a position are left out where places are the groups.
 
     Args:
         images: of all runs.
@@ -70,7 +72,12 @@ def _vehicle(run: LabelRun, pattern: str | None) -> str:
         raise ConfigError(f"--vehicle {printable(pattern)}: no regular expression: {error}") from None
     if found is None:
         raise ConfigError(f"--vehicle {printable(pattern)} does not fit the log {printable(run.log)}")
-    return (found[1] if found.groups() else found[0]) or ""
+    name = found[1] if found.groups() else found[0]
+    if not name:
+        raise ConfigError(
+            f"--vehicle {printable(pattern)}: what it finds in the log {printable(run.log)} is empty, and names no vehicle"
+        )
+    return str(name)
 
 
 def _places(
@@ -96,9 +103,15 @@ def _places(
         own = images.run == number
         seconds = (stamps - stamps[0]) * 1e-9
         when = (images.stamp_ns[own] - stamps[0]) * 1e-9
+        stamp = images.stamp_ns[own]
+        after = np.searchsorted(stamps, stamp)
+        around = stamps[np.maximum(after - 1, 0)], stamps[np.minimum(after, len(stamps) - 1)]
+        nearest = np.minimum(np.abs(stamp - around[0]), np.abs(stamp - around[1]))
+        lost = np.flatnonzero(own)[nearest > _FARTHEST_POSE_NS]
+        images.out[lost[images.kept[lost]]] = NO_POSITION
         for axis in (0, 1):
             cells[own, axis] = np.floor(np.interp(when, seconds, places[:, axis]) / side_m).astype(np.int64)
     known, place = np.unique(cells, axis=0, return_inverse=True)
     return place.reshape(-1).astype(np.int64), tuple(
-        f"{x * side_m:g}m_{y * side_m:g}m" for x, y in known.tolist()
+        f"{x * side_m:.12g}m_{y * side_m:.12g}m" for x, y in known.tolist()
     )

@@ -107,8 +107,10 @@ class LabelSettings:
         if not self.split[0]:
             raise ConfigError("--split gives nothing to train")
         numbers_ = (self.every_s, self.min_distance_m, self.max_gap_s, self.guard_s, self.sure_score)
-        if any(not 0 <= value < math.inf for value in numbers_) or not 0 < self.place_m < math.inf:
-            raise ConfigError("times, distances and scores are finite numbers >= 0, and --place-m is above 0")
+        if any(not 0 <= value < math.inf for value in numbers_) or not 1 <= self.place_m < math.inf:
+            raise ConfigError(
+                "times, distances and scores are finite numbers >= 0, and --place-m is at least 1"
+            )
         if not 0 <= self.negatives <= 1:
             raise ConfigError(f"--negatives {self.negatives:g} is not within 0..1")
         if not -1 <= self.duplicate_bits <= 256:

@@ -7,7 +7,7 @@ Quality is the probability that a label is right, as far as the tables tell:
 
 *length*: of the track, 4 s at most. *hits*: share of the camera's frames within a second, between the track's ends, that show
 it. *steady*: overlap (IoU) with the box that its neighbours in time suggest. *others*: 1 where another camera sees the same object
-at that timestep. *class share*: see `track_evidence`; halved where
+at that timestep. *class share*: see `track_evidence`; times 0.7 where
 the camera calls the thing otherwise for a second: one of the two errs, or the track went over to another thing. The weights are those of a logistic regression on simulated
 drives (seeds 11 and 12), rounded, with the score's weight cut to a third: real scores tell less than simulated ones.
 
@@ -47,7 +47,8 @@ from perception_batch.labels.track_evidence import TrackEvidence
 
 _BIAS, _SCORE, _LENGTH, _HITS, _STEADY, _OTHERS = -4.5, 1.5, 2.5, 0.5, 0.5, 0.5
 _LONGEST_S = 4.0
-_OTHERWISE = 0.5
+_OTHERWISE = 0.7
+_CERTAIN = 0.999
 _LEAST_SIDE_PX = 1.0
 _STATIC_IOU, _STATIC_NS, _MOVED_M, _BORDER_PX = 0.9, 1_000_000_000, 3.0, 3.0
 
@@ -81,24 +82,24 @@ def score_stretch(stretch: Stretch, run: RunFacts, settings: LabelSettings) -> S
     logit[rows] += _LENGTH * np.log1p(length_s / 0.5) + _HITS * hit_rates(boxes, stretch.frames, order)
     logit += _STEADY * steady + _OTHERS * np.minimum(others, 1)
     share[rows] = evidence.class_share[track]
-    share[rows[called_otherwise(boxes, order, evidence.class_id[track])]] *= _OTHERWISE
+    called = run.class_table[np.clip(boxes.class_id, 0, len(run.class_table) - 1)]
+    class_index, decided = called.copy(), evidence.class_id[track]
+    own = run.class_table[np.clip(decided, 0, len(run.class_table) - 1)]
+    class_index[rows] = np.where(decided >= 0, own, called[rows])
+    share[rows[called_otherwise(boxes, order, (called == class_index)[rows])]] *= _OTHERWISE
     quality = share / (1 + np.exp(-logit))
-    class_id = boxes.class_id.copy()
-    decided = evidence.class_id[track]
-    class_id[rows] = np.where(decided >= 0, decided, class_id[rows])
-    confused = class_id != boxes.class_id
-    confused[rows] |= evidence.switched[track] > 0.2
+    confused = class_index != called
+    confused[rows] |= (evidence.switched[track] > 0.2) & (evidence.class_share[track] < _CERTAIN)
     why = boxes.aside.copy()
     why[(why == 0) & (boxes.track < 0)] = UNTRACKED
-    own = _own_vehicle(stretch, order, run.path)
-    why[own] = OWN_VEHICLE
+    why[_own_vehicle(stretch, order, run.path)] = OWN_VEHICLE
     scored = ScoredBoxes(
         boxes.timestep, boxes.camera, boxes.stamp_ns, boxes.detection, boxes.xyxy, boxes.score,
-        run.class_table[np.clip(class_id, 0, len(run.class_table) - 1)], quality, np.zeros(len(boxes), np.int64), why,
+        class_index, quality, np.zeros(len(boxes), np.int64), why,
         boxes.track, others, steady, confused,
     )  # fmt: skip
     if settings.recover and settings.max_gap_s > 0:
-        scored = with_recovered(scored, stretch, order, settings.max_gap_s)
+        scored = with_recovered(scored, stretch, order, share, settings.max_gap_s)
     scored = scored.rows((scored.timestep >= stretch.start) & (scored.timestep < stretch.stop))
     return _in_bands(scored, run.classes, settings)
 

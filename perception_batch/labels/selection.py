@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from perception_batch.labels.doubt import doubts_of, of_images
 from perception_batch.labels.label_settings import LabelSettings
-from perception_batch.labels.run_rows import FloatArray, IntArray, Stretch
-from perception_batch.labels.scored_boxes import ACCEPTED, IGNORED, ScoredBoxes
+from perception_batch.labels.run_rows import REASONS, FloatArray, IntArray, Stretch
+from perception_batch.labels.scored_boxes import ACCEPTED, DROPPED, IGNORED, QUALITY, UNTRACKED, ScoredBoxes
 
 OUT = (
     "",
@@ -25,11 +25,15 @@ OUT = (
     "guard",
     "near_duplicate",
     "size_changed",
+    "no_position",
+    "only_dropped",
 )
 """Why an image is left out, by the code in `Images.out`; empty: it is kept."""
-RATE, DISTANCE, ONLY_IGNORED, TOO_MANY_IGNORED, NEGATIVE, QUOTA, MAX_IMAGES, GUARD, DUPLICATE, SIZE = range(
-    1, len(OUT)
-)
+_UNCONFIRMED = (UNTRACKED, QUALITY, REASONS.index("ghost"))
+(
+    RATE, DISTANCE, ONLY_IGNORED, TOO_MANY_IGNORED, NEGATIVE, QUOTA, MAX_IMAGES, GUARD, DUPLICATE, SIZE, NO_POSITION,
+    ONLY_DROPPED,
+) = range(1, len(OUT))  # fmt: skip
 
 
 @dataclass(slots=True, eq=False)
@@ -78,6 +82,11 @@ def summarise(
     np.add.at(accepted, (place[labels], boxes.class_index[labels]), 1)
     _, doubts = doubts_of(boxes, classes, settings)
     ignored = np.bincount(place[boxes.band == IGNORED], minlength=n)
+    # What the detector saw and nothing confirms may be there: such an image is no negative either.
+    doubtful = (boxes.band == DROPPED) & ~boxes.recovered & np.isin(boxes.why, _UNCONFIRMED)
+    out = np.zeros(n, np.uint8)
+    out[np.unique(place[doubtful])] = ONLY_DROPPED
+    out[np.unique(place[boxes.band != DROPPED])] = 0
     return Images(
         np.full(n, run, np.int32),
         frames.timestep[inside].astype(np.int32),
@@ -86,7 +95,7 @@ def summarise(
         accepted,
         np.minimum(ignored, 65535).astype(np.uint16),
         of_images(place, doubts, n).astype(np.float32),
-        np.zeros(n, np.uint8),
+        out,
     )
 
 

@@ -57,9 +57,35 @@ def split_images(images: Images, group: IntArray, names: Sequence[str], settings
     if len(present) >= FEWEST_GROUPS:
         totals = np.zeros((len(names), weights.shape[1]))
         np.add.at(totals, group[kept], weights[kept])
-        chosen = _assign(totals, present, wanted, settings)
-        return Split(chosen[group], group, tuple(names), ())
+        split = _assign(totals, present, wanted, settings)[group]
+        notes: list[str] = []
+        if settings.group_by == "day" and _guard_changes(images, split, settings.guard_s):
+            notes.append(
+                f"images within {settings.guard_s / 2:g} s of a midnight that parts two splits are left out"
+            )
+        if settings.group_by == "place":
+            notes.append(
+                f"squares of {settings.place_m:g} m touch: an image near an edge sees into the next square, which may be in "
+                "another split"
+            )
+        return Split(split, group, tuple(names), tuple(notes))
     return _by_time(images, group, names, weights, wanted, settings)
+
+
+def _guard_changes(images: Images, split: IntArray, guard_s: float) -> bool:
+    """Leave out the images of a run nearer than half of `guard_s` to where it goes over to another split; whether any were."""
+    half_ns = round(guard_s * 1e9 / 2)
+    found = False
+    for run in np.unique(images.run[images.kept]).tolist():
+        own = np.flatnonzero((images.run == run) & images.kept)
+        own = own[np.argsort(images.stamp_ns[own], kind="stable")]
+        stamp = images.stamp_ns[own]
+        for change in np.flatnonzero(np.diff(split[own])).tolist():
+            middle = (int(stamp[change]) + int(stamp[change + 1])) // 2
+            near = own[np.abs(stamp - middle) < half_ns]
+            images.out[near] = GUARD
+            found = found or len(near) > 0
+    return found
 
 
 def _assign(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +82,23 @@ def gather_evidence(
         if ground_z_m is not None:
             _add_heights(heights, rows, picked, cameras, rig, ground_z_m)
     return _decide(tracks, votes, heights, len(cameras), kinds, labels, ontology)
+
+
+def in_classes_of_set(evidence: TrackEvidence, class_table: IntArray) -> TrackEvidence:
+    """The same with the share of each track's class in the set: what a class map makes one cannot be mistaken for another.
+
+    Args:
+        evidence: by the model's classes.
+        class_table: by the model's class number: place in the set's classes, -1 where they lack it.
+    """
+    share = evidence.class_share.copy()
+    for track, (own, posterior) in enumerate(
+        zip(evidence.class_id.tolist(), evidence.posterior, strict=True)
+    ):
+        if 0 <= own < len(class_table) and class_table[own] >= 0:
+            mates = [c for c in posterior if 0 <= c < len(class_table) and class_table[c] == class_table[own]]
+            share[track] = min(1.0, sum(posterior[c] for c in mates))
+    return replace(evidence, class_share=share)
 
 
 def _add_heights(

@@ -16,9 +16,11 @@ from perception_batch.labels.evidence import hit_rates, order_of, pairwise_iou, 
 from perception_batch.labels.image_files import as_file, file_name, unique_names
 from perception_batch.labels.label_settings import LabelSettings, PerClass
 from perception_batch.labels.near_duplicates import SeenImages, hash_of_file, hash_of_image
-from perception_batch.labels.run_rows import BoxRows, FrameRows
-from perception_batch.labels.selection import Images, choose
+from perception_batch.labels.run_rows import REASONS, BoxRows, FrameRows, Stretch, TrackRows
+from perception_batch.labels.scored_boxes import ACCEPTED, DROPPED, IGNORED, QUALITY, UNTRACKED, ScoredBoxes
+from perception_batch.labels.selection import OUT, Images, choose, summarise
 from perception_batch.labels.splits import split_images
+from perception_batch.labels.track_evidence import TrackEvidence, in_classes_of_set
 
 
 def boxes_at(stamps_s: list[float], x: list[float], camera: int = 0, track: int = 0) -> BoxRows:
@@ -130,6 +132,34 @@ def test_names_are_safe_and_differ() -> None:
     assert "/" not in one
     assert len(file_name("x" * 500, "y" * 500, 10**18)) < 200
     assert unique_names(["a", "a", "b", "a"]) == ["a", "a-2", "b", "a-3"]
+
+
+def test_classes_that_a_map_makes_one_are_not_mistaken_for_each_other() -> None:
+    tracks = TrackRows(("car", "person"), np.array([0, 2]), np.ones(2, int), np.zeros(2, int), np.ones(2))
+    shares = ({0: 0.6, 1: 0.39}, {2: 0.9, 3: 0.1})
+    evidence = TrackEvidence(
+        tracks, np.array([0, 2]), np.array([0.6, 0.9]), shares, np.zeros(2), np.full(2, np.nan)
+    )
+    apart = in_classes_of_set(evidence, np.array([0, 1, 2, 3]))
+    assert apart.class_share.tolist() == [0.6, 0.9]
+    vehicles = in_classes_of_set(evidence, np.array([0, 0, 1, -1]))
+    assert vehicles.class_share == pytest.approx([0.99, 0.9])
+
+
+def test_an_image_of_which_everything_was_dropped_is_no_negative() -> None:
+    n = 5
+    whole, none = np.arange(n), np.zeros(n, np.int64)
+    frames = FrameRows(whole, none, whole * 10**8, none + 640, none + 480)
+    band = np.array([DROPPED, DROPPED, DROPPED, ACCEPTED, IGNORED])
+    why = np.array([UNTRACKED, QUALITY, REASONS.index("low_score"), 0, QUALITY])
+    boxes = ScoredBoxes(
+        whole, none, whole * 10**8, none, np.ones((n, 4)), np.full(n, 0.4), none, np.full(n, 0.1), band, why,
+        none, none, np.zeros(n), none > 0,
+    )  # fmt: skip
+    stretch = Stretch(0, 256, frames, boxes_at([], []))
+    images = summarise(0, stretch, boxes, ("car",), LabelSettings())
+    choose(images, ("car",), LabelSettings(negatives=1.0))
+    assert [OUT[code] for code in images.out] == ["only_dropped", "only_dropped", "", "", "only_ignored"]
 
 
 def images_of(accepted: np.ndarray, runs: np.ndarray, stamps_s: np.ndarray | None = None) -> Images:
