@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 B = TypeVar("B")
-Draw = Callable[[Mapping[str, Tile], TimestepResult], Image]
+Draw = Callable[[Mapping[str, Tile], TimestepResult], Image | None]
 _log = logging.getLogger(__name__)
 
 
@@ -130,7 +130,7 @@ class FusedStep:
     tracks: tuple[TrackSummary, ...]
     """Tracks that ended with it, or with one before it."""
     picture: Image | None
-    """The mosaic; None without a video."""
+    """The mosaic; None without a video, and where it was drawn by an earlier run."""
 
 
 @dataclass(slots=True)
@@ -190,7 +190,7 @@ def shots(source: Iterable[Step]) -> Iterator[Shot]:
 class Preparer:
     """Decodes an image and makes the detector's input of it; called by several threads at once.
 
-    Of an image whose boxes are stored that is done only where the video wants its tile (`tiles`).
+    Of an image whose boxes are stored that is done only where the video wants the tile (`wants_tile`, by timestep's stamp).
     """
 
     def __init__(
@@ -199,11 +199,10 @@ class Preparer:
         make_view: MakeView,
         profile: Profile,
         crops: Crops | None = None,
-        *,
-        tiles: bool = True,
+        wants_tile: Callable[[int], bool] = lambda _: True,
     ) -> None:
         self._config = config
-        self._tiles = tiles
+        self._wants_tile = wants_tile
         self.views = CameraViews(config, make_view, crops)
         self._decode = profile.stage("decode")
         self._letterbox = profile.stage("letterbox")
@@ -214,10 +213,10 @@ class Preparer:
         return self.views.of(camera, image_hw)[0]
 
     def __call__(self, shot: Shot) -> ReadyShot:
-        stored = shot.step.stored
-        if stored is not None and (shot.frame.camera in stored.undecodable or not self._tiles):
-            reason = stored.undecodable.get(shot.frame.camera, "")
-            return ReadyShot(shot, None, np.zeros((0, 0, 3), np.uint8), reason)
+        stored, frame_set = shot.step.stored, shot.step.frame_set
+        broken = {} if stored is None else stored.undecodable
+        if shot.frame.camera in broken or (stored is not None and not self._wants_tile(frame_set.stamp_ns)):
+            return ReadyShot(shot, None, np.zeros((0, 0, 3), np.uint8), broken.get(shot.frame.camera, ""))
         own_depth = self._config.camera(shot.frame.camera).bit_depth
         depth = self._config.decode.bit_depth if own_depth is None else own_depth
         try:

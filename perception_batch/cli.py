@@ -110,8 +110,15 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--no-video", action="store_true", help="no annotated.mp4")
     run.add_argument("--drive-name", default="{stem}", metavar="TEMPLATE", help='such as "{parent}_{stem}"')
     run.add_argument("--one-drive", action="store_true", help="all LOGs are one drive")
-    run.add_argument("--engine", choices=["local"], default="local", help="where the work is done")
-    run.add_argument("--workers", type=int, metavar="N", help="threads that decode (decode.workers)")
+    run.add_argument(
+        "--engine", choices=["local", "ray"], default="local", help="where the work is done: here, or by Ray"
+    )
+    run.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="drives at once, each in a process of its own; of one drive alone: threads that decode (decode.workers)",
+    )
     run.add_argument(
         "--since",
         metavar="T",
@@ -187,11 +194,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone: nothing is left to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_NOTHING
+    except ImportError as error:
+        return _fail(_what_is_missing(error), EXIT_NOTHING)
     except OSError as error:
         where = f"{printable(error.filename)}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", EXIT_NOTHING)
     except Stopped as stop:
         return _fail(f"{stop}; the same command runs it again", stop.exit_status)
+
+
+def _what_is_missing(error: ImportError) -> str:
+    """A package that is not installed, or one whose system libraries are not (OpenCV's window code, on servers)."""
+    said = str(error)
+    if "cannot open shared object file" in said:
+        return (
+            f"a package lacks a library of the system: {said}; for OpenCV: apt install libgl1 libglib2.0-0, or "
+            "pip install --force-reinstall opencv-python-headless after uninstalling opencv-python"
+        )
+    return f"a package is missing or broken: {said}; install again: pip install --upgrade perception_batch"
 
 
 def _fail(message: object, status: int) -> int:
@@ -216,7 +236,6 @@ def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
         overrides += [f"detect.model={_quoted(arguments.model)}"] if arguments.model else []
         overrides += [f"detect.device={_quoted(arguments.device)}"] if arguments.device else []
         overrides += ["render.video=false"] if arguments.no_video else []
-        overrides += [f"decode.workers={arguments.workers}"] if arguments.workers is not None else []
         return run_all(
             RunRequest(
                 paths=tuple(map(log_path, arguments.log)),
@@ -235,6 +254,8 @@ def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
                 watch=arguments.watch,
                 on_done=() if arguments.on_done is None else parse_hook(arguments.on_done),
                 prometheus=arguments.prometheus,
+                workers=arguments.workers,
+                engine=arguments.engine,
                 argv=("perception-batch", *words),
             )
         )

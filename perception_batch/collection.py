@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from perception_batch.collection_work import CollectionWork, complain, say
+from perception_batch.collection_work import CollectionWork, Fate, complain, say
 from perception_batch.config import RunConfig
 from perception_batch.drives_wanted import DrivePlanner
 from perception_batch.errors import (
@@ -39,6 +40,7 @@ from perception_batch.runs import (
 if TYPE_CHECKING:
     from perception_batch.job import Job
 
+MOST_WORKERS = 256
 _log = logging.getLogger(__name__)
 
 
@@ -78,6 +80,11 @@ class RunRequest:
     """A command after each drive, from `parse_hook`; empty: none."""
     prometheus: Path | None = None
     """File for the collection's figures; None: none."""
+    workers: int | None = None
+    """Drives at once, each in a process of its own; of one drive alone: threads that decode. With Ray: actors that detect.
+    None: one drive at a time, or with Ray as many actors as fit."""
+    engine: Literal["local", "ray"] = "local"
+    """Where the work is done."""
     argv: tuple[str, ...] = ()
     """The command."""
 
@@ -98,9 +105,18 @@ def run_all(request: RunRequest) -> int:
     since_s = None if request.since is None else parse_since(request.since, time.time())
     if request.watch and request.dry_run:
         raise ConfigError("--watch and --dry-run exclude each other")
+    if request.workers is not None and not 1 <= request.workers <= MOST_WORKERS:
+        raise ConfigError(
+            f"--workers {request.workers}: allowed are 1 to {MOST_WORKERS} drives at once (of one drive: decode.workers)"
+        )
+    if request.engine == "ray":
+        check_ray()
     if request.watch:
         return _watch(request, since_s)
     drives = drives_of(request)
+    if len(drives) == 1 and request.engine == "local" and request.workers is not None:
+        decode = request.config.decode.model_copy(update={"workers": request.workers})
+        request = replace(request, config=request.config.model_copy(update={"decode": decode}))
     if request.dry_run:
         return _say_what_would_be_done(request, drives, since_s)
     with (
@@ -108,8 +124,7 @@ def run_all(request: RunRequest) -> int:
         CollectionWork(request, partial(job_of, request), since_s=since_s) as work,
     ):
         work.note_wanted(drives)
-        for drive in drives:
-            work.work(drive, alone=len(drives) == 1)
+        work_off(work, drives)
         for note in work.ledger.notes:
             say(f"note: {note}")
     return work.tally.exit_status()
@@ -131,11 +146,37 @@ def _only_for_collections(out: Path, drives: int) -> Iterator[None]:
                     out.rmdir()
 
 
+def work_off(work: CollectionWork, drives: list[Drive]) -> dict[str, Fate]:
+    """Do what is to be done for the drives by the request's engine and workers; gives what became of each.
+
+    Only a signal comes out, and what keeps Ray from starting.
+    """
+    if work.request.engine == "ray":
+        from perception_batch.ray_engine import work_by_ray
+
+        return work_by_ray(work, drives)
+    if len(drives) > 1 and (work.request.workers or 1) > 1:
+        from perception_batch.drives_at_once import work_at_once
+
+        return work_at_once(work, drives, work.request.workers or 1)
+    return {drive.name: work.work(drive, alone=len(drives) == 1) for drive in drives}
+
+
+def check_ray() -> None:
+    """Say how to get Ray where it is not installed.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError("--engine ray needs Ray: pip install 'perception_batch[ray]'")
+
+
 def _watch(request: RunRequest, since_s: float | None) -> int:
     from perception_batch.watching import watch
 
     with CollectionWork(request, partial(job_of, request), since_s=since_s) as work:
-        return watch(work, partial(drives_of, request))
+        return watch(work, partial(drives_of, request), partial(work_off, work))
 
 
 def drives_of(request: RunRequest) -> list[Drive]:

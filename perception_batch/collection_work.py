@@ -9,32 +9,28 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from perception_batch.drive_logs import drive_log, log_path
+from perception_batch.drive_result import DriveResult, drive_result, run_with_retries
 from perception_batch.drives_wanted import DrivePlanner
 from perception_batch.errors import (
     EXIT_NOTHING,
     EXIT_OK,
     EXIT_PARTIAL,
     EXIT_RETRY,
-    LockedError,
-    ModelError,
-    PerceptionBatchError,
     WriteError,
     printable,
 )
 from perception_batch.runs import (
     EVENTS,
     FOLDER,
-    Backoff,
     Content,
     DoneFacts,
     Drive,
     EventLog,
     Ledger,
+    PlannedDrive,
     collection_gauges,
     collection_status,
-    holder,
-    lock_path,
-    retried,
     run_hook,
     write_exposition,
 )
@@ -152,61 +148,76 @@ class CollectionWork:
             drive: the drive.
             alone: it is the only one, so that messages need not name it.
         """
-        plan, content = self.planner.plan(drive, self.ledger.get(drive.name))
+        plan, content = self.plan(drive)
+        passed = self.pass_over(drive, plan)
+        if passed is not None:
+            return passed
+        if plan.action == "refuse":
+            result = self.refused(drive, plan)
+        else:
+            with drive_log(log_path(self.request.out, drive.name)) as add:
+                result = drive_result(lambda: self._run(drive, content))
+                add(f"{result.kind} {printable(result.why)}".rstrip())
+        fate, facts = self.settle(drive, content, result, alone=alone)
+        if facts is not None and self.request.on_done:
+            words, limit_s = self.request.on_done, self.request.config.runs.hook_timeout_s
+            self.hook_ended(facts, run_hook(words, facts, timeout_s=limit_s))
+        return fate
+
+    def plan(self, drive: Drive) -> tuple[PlannedDrive, Content | None]:
+        """What is to be done for a drive, and its files from outside."""
+        return self.planner.plan(drive, self.ledger.get(drive.name))
+
+    def pass_over(self, drive: Drive, plan: PlannedDrive) -> Fate | None:
+        """Settle a drive that has no work, or is older than what was asked for; None where there is work."""
         if plan.action == "older":
             return "older"
         if plan.action == "skip":
             self._skipped(drive)
             return "skipped"
-        try:
-            if plan.action == "refuse":
-                raise WriteError(f"{printable(self.request.out / drive.name)}: {plan.why}")
-            outcome = self._run(drive, content)
-        except LockedError as error:
+        return None
+
+    def refused(self, drive: Drive, plan: PlannedDrive) -> DriveResult:
+        """The result of a drive that is refused from outside."""
+        error = WriteError(f"{printable(self.request.out / drive.name)}: {plan.why}")
+        return DriveResult("failed", why=str(error), exit_status=error.exit_status)
+
+    def begin(self, drive: Drive, content: Content | None) -> Job:
+        """The job of a drive that is worked on now."""
+        self.events.write("drive_started", drive=drive.name)
+        return replace(self._job_of(drive), content=content)
+
+    def settle(
+        self, drive: Drive, content: Content | None, result: DriveResult, *, alone: bool = False
+    ) -> tuple[Fate, DoneFacts | None]:
+        """Print, note and count what became of a drive; with what ``--on-done`` is to be told."""
+        if result.outcome is not None:
+            return self._done(drive, content, result.outcome)
+        if result.kind == "waiting":
             self.tally.waiting += 1
-            self.events.write("drive_waiting", drive=drive.name, why=str(error))
-            complain(error)
-            return "waiting"
-        except PerceptionBatchError as error:
-            self._failed(drive, content, error, error.exit_status, alone=alone)
-            return "failed"
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            self._failed(drive, content, f"{where}{error.strerror or error}", EXIT_NOTHING, alone=alone)
-            return "failed"
-        return self._done(drive, content, outcome)
+            self.events.write("drive_waiting", drive=drive.name, why=result.why)
+            complain(result.why)
+            return "waiting", None
+        return "failed", self._failed(drive, content, result, alone=alone)
+
+    def hook_ended(self, facts: DoneFacts, status: int) -> None:
+        """Note how ``--on-done`` went."""
+        if status:
+            self.events.write("hook_failed", drive=facts.drive, exit_status=status)
+            complain(f"{facts.drive}: --on-done {self.request.on_done[0]} ended with {status}")
 
     def _run(self, drive: Drive, content: Content | None) -> Outcome:
         from perception_batch import pipeline
-        from perception_batch.replay import redo
 
-        at_work = holder(lock_path(self.request.out, drive.name))
-        if at_work is not None:
-            directory = printable(self.request.out / drive.name)
-            raise LockedError(f"{directory}: {at_work} works on it; try again when that has ended")
         if self._kept is None:
             self._kept = self._stack.enter_context(pipeline.keep_detector(self.request.config.detect))
         if self._progress is None:
             from perception_batch.console import RunProgress
 
             self._progress = RunProgress()
-        job, runs, kept = replace(self._job_of(drive), content=content), self.request.config.runs, self._kept
-        self.events.write("drive_started", drive=drive.name)
-
-        def note(error: BaseException, failures: int, wait_s: float) -> None:
-            self.events.write("retry", drive=drive.name, why=str(error), failures=failures, wait_s=wait_s)
-
-        try:
-            return retried(
-                lambda: pipeline.run_drive(job, self._progress, redo, kept=kept, events=self.events),
-                Backoff(runs.retries, runs.retry_wait_s),
-                on_retry=note,
-                sleep=self._sleep,
-            )
-        except Exception as error:
-            if isinstance(error, (ModelError, OSError)):  # it may be the device's
-                kept.forget()
-            raise
+        return run_with_retries(
+            self.begin(drive, content), self._kept, self._progress, self.events, self._sleep
+        )
 
     def _skipped(self, drive: Drive) -> None:
         self.tally.finished.append(EXIT_OK)
@@ -216,7 +227,7 @@ class CollectionWork:
         elif self.tally.skipped == _MOST_SKIPPED_LINES + 1:
             say("... and further ones; `perception-batch status` lists them")
 
-    def _done(self, drive: Drive, content: Content | None, outcome: Outcome) -> Fate:
+    def _done(self, drive: Drive, content: Content | None, outcome: Outcome) -> tuple[Fate, DoneFacts | None]:
         from perception_batch.console import print_outcome
 
         self.tally.finished.append(outcome.exit_status)
@@ -225,33 +236,27 @@ class CollectionWork:
         if outcome.action == "skipped":
             self.tally.skipped += 1
             self.events.write("drive_skipped", drive=drive.name)
-            return "skipped"
-        facts = {
-            "status": outcome.manifest.status,
-            "exit_status": outcome.exit_status,
-            "action": outcome.action,
-        }
-        self.events.write("drive_finished", drive=drive.name, **facts)
-        self._hook(
-            DoneFacts(
-                drive.name,
-                str(outcome.directory),
-                outcome.manifest.status,
-                outcome.exit_status,
-                outcome.action,
-            )
+            return "skipped", None
+        status = outcome.manifest.status
+        self.events.write(
+            "drive_finished",
+            drive=drive.name,
+            status=status,
+            exit_status=outcome.exit_status,
+            action=outcome.action,
         )
-        return "done"
+        where = str(outcome.directory)
+        return "done", DoneFacts(drive.name, where, status, outcome.exit_status, outcome.action)
 
     def _failed(
-        self, drive: Drive, content: Content | None, error: object, status: int, *, alone: bool
-    ) -> None:
-        self.tally.failed.append(status)
-        complain(error if alone else f"{drive.name}: {error}")
-        self._note(drive, content, " ".join(str(error).split()))
-        self.events.write("drive_failed", drive=drive.name, exit_status=status, why=str(error))
+        self, drive: Drive, content: Content | None, result: DriveResult, *, alone: bool
+    ) -> DoneFacts:
+        self.tally.failed.append(result.exit_status)
+        complain(result.why if alone else f"{drive.name}: {result.why}")
+        self._note(drive, content, " ".join(result.why.split()))
+        self.events.write("drive_failed", drive=drive.name, exit_status=result.exit_status, why=result.why)
         directory = str(self.request.out / drive.name)
-        self._hook(DoneFacts(drive.name, directory, "failed", status, "failed"))
+        return DoneFacts(drive.name, directory, "failed", result.exit_status, "failed")
 
     def _note(self, drive: Drive, content: Content | None, message: str) -> None:
         self.ledger.refresh(drive.name)
@@ -260,12 +265,3 @@ class CollectionWork:
         if content is not None and finished and not message:
             entry = replace(entry, content=content.fingerprint, size_bytes=content.size_bytes)
         self.ledger.put(replace(entry, paths=tuple(str(path) for path in drive.paths), message=message))
-
-    def _hook(self, facts: DoneFacts) -> None:
-        words = self.request.on_done
-        if not words:
-            return
-        status = run_hook(words, facts, timeout_s=self.request.config.runs.hook_timeout_s)
-        if status:
-            self.events.write("hook_failed", drive=facts.drive, exit_status=status)
-            complain(f"{facts.drive}: --on-done {words[0]} ended with {status}")

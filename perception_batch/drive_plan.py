@@ -11,7 +11,7 @@ from perception_batch.runs import Identity, SegmentPlan, cut, read_plan, stage_h
 from perception_batch.sync import SyncPlan
 
 _POSE_DELAY_NS = 200_000_000
-"""How late a pose may be recorded, as `pipeline.patience_ns` has it."""
+"""How late a pose may be recorded."""
 
 
 def freeze_plan(opened: OpenDrive, config: RunConfig, wanted: Identity) -> SegmentPlan:
@@ -32,7 +32,7 @@ def freeze_plan(opened: OpenDrive, config: RunConfig, wanted: Identity) -> Segme
         span_ns=opened.span_ns,
         ranges_ns=opened.ranges_ns,
         lead_in_ns=sync.lead_in_ns,
-        lag_ns=sync.latency_ns + sync.window_ns + round(config.read.max_pose_gap_s * 1e9) + _POSE_DELAY_NS,
+        lag_ns=patience_ns(sync, config) + sync.window_ns,
         sync=asdict(sync),
     )
 
@@ -67,3 +67,8 @@ def sync_plan(plan: SegmentPlan) -> SyncPlan:
         return SyncPlan(**{**data, "cameras": tuple(data["cameras"]), "notes": tuple(data["notes"])})
     except (TypeError, KeyError) as error:
         raise ValueError(f"the frozen plan is of another version: {error}") from None
+
+
+def patience_ns(plan: SyncPlan, config: RunConfig) -> int:
+    """Log time after a frame's stamp at which no pose for it is expected any more, ns."""
+    return plan.latency_ns + round(config.read.max_pose_gap_s * 1e9) + _POSE_DELAY_NS

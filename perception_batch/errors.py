@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 EXIT_OK = 0
 EXIT_NOTHING = 1
@@ -35,10 +36,18 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
+def _made(kind: type[PerceptionBatchError], words: tuple[Any, ...]) -> PerceptionBatchError:
+    return kind.__new__(kind, *words)
+
+
 class PerceptionBatchError(Exception):
-    """Root of everything this package raises on purpose."""
+    """Root of everything this package raises on purpose. Each goes to another process and comes back as it was."""
 
     exit_status = EXIT_NOTHING
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is otherwise made again from its message, which the trees' own constructors do not take.
+        return _made, (type(self), self.args), dict(self.__dict__)
 
 
 class ConfigError(PerceptionBatchError):

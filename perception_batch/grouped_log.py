@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from perception_batch.calibration import Rig
 from perception_batch.chain import decodable
 from perception_batch.config import RunConfig
+from perception_batch.drive_plan import patience_ns
 from perception_batch.ego_motion import Step, steps
 from perception_batch.job import OpenDrive
-from perception_batch.pipeline import patience_ns
 from perception_batch.trajectory import Trajectory
 
 

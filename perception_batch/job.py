@@ -55,6 +55,8 @@ class Job:
     """The same as half-open ranges of stamps, sorted and disjoint; `events` goes before it."""
     content: Content | None = None
     """The log's files from outside, where they were looked at already."""
+    decode_threads: int | None = None
+    """What ``decode.workers: auto`` is where several drives share the machine; None: as many as there are cores."""
 
     @property
     def directory(self) -> Path:

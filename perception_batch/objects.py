@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from perception_batch.calibration import Intrinsics
-from perception_batch.fusion import Fuser
+from perception_batch.calibration import Intrinsics, Rig
+from perception_batch.config import RunConfig
+from perception_batch.fusion import Fuser, open_fuser
 from perception_batch.geometry import SE3
-from perception_batch.track import Tracker
+from perception_batch.track import Tracker, open_tracker
 from perception_batch.types import (
     Detections,
     EgoPose,
@@ -83,3 +84,18 @@ class ObjectMaker:
     def take_finished(self) -> list[TrackSummary]:
         """Tracks that have ended since the last call."""
         return self._tracker.take_finished()
+
+
+def make_objects(config: RunConfig, rig: Rig, labels: Mapping[int, str]) -> ObjectMaker:
+    """What makes the objects of a drive, from its first timestep."""
+    ontology = config.build_ontology()
+    fuser = open_fuser(
+        rig,
+        ontology,
+        labels,
+        config.fuse,
+        detect_score=config.detect.score,
+        detect_classes=config.detect.classes,
+        cameras=config.cameras_by_name(),
+    )
+    return ObjectMaker(fuser, open_tracker(rig, ontology, config.track))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from perception_batch.write import (
     DriveVideos,
     JsonLinesWriter,
     ResultTableWriter,
+    VideoParts,
     Writer,
     annotation_writers,
     check_annotation_packages,
@@ -104,8 +106,8 @@ def result_writers(
     return openers
 
 
-def open_videos(directory: Path, mosaic: Mosaic, config: RunConfig) -> DriveVideos:
-    """The files that the mosaic's pictures go to.
+def open_videos(directory: Path, mosaic: Mosaic, config: RunConfig, parts: VideoParts) -> DriveVideos:
+    """The files that the mosaic's pictures go to; `parts` then knows what has landed of them.
 
     Raises:
         WriteError: no encoder, or it refuses; the disk refuses.
@@ -114,7 +116,8 @@ def open_videos(directory: Path, mosaic: Mosaic, config: RunConfig) -> DriveVide
     if config.render.per_camera:
         slots = mosaic.layout.slots.items()
         tiles = {name: (slot.x, slot.y, slot.width, slot.height) for name, slot in slots}
-    return DriveVideos(directory, mosaic.size_wh, config.render, tiles)
+    facts = {"blank": hashlib.sha256(mosaic.blank().tobytes()).hexdigest()}
+    return DriveVideos(directory, mosaic.size_wh, config.render, tiles, parts, facts)
 
 
 def make_mosaic(facts: DriveFacts, config: RunConfig, head: Head, rig: Rig, preparer: Preparer) -> Mosaic:

@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -15,12 +15,12 @@ from typing import Literal
 from perception_batch import flow
 from perception_batch.accounts import Accounts, cameras_over_limit
 from perception_batch.batch_choice import settle_batch_size
-from perception_batch.calibration import Rig
 from perception_batch.chain import FusedStep, Preparer, Profile, Threads, chain
 from perception_batch.config import DetectConfig, RunConfig
 from perception_batch.detect import Detector, open_detector
 from perception_batch.devices import KeptDetector, each_device
-from perception_batch.drive_plan import frozen_plan, sync_plan
+from perception_batch.drawing import Drawing, draw_missing, video_parts
+from perception_batch.drive_plan import frozen_plan, patience_ns, sync_plan
 from perception_batch.errors import (
     EXIT_OK,
     EXIT_PARTIAL,
@@ -29,7 +29,6 @@ from perception_batch.errors import (
     WriteError,
     printable,
 )
-from perception_batch.fusion import open_fuser
 from perception_batch.job import (
     Job,
     OpenDrive,
@@ -51,12 +50,11 @@ from perception_batch.manifest_sections import (
     versions,
 )
 from perception_batch.memory import MemoryReturn
-from perception_batch.objects import ObjectMaker
+from perception_batch.objects import ObjectMaker, make_objects
 from perception_batch.outputs import (
     annotation_facts,
     check_outputs,
     make_mosaic,
-    open_videos,
     remove_outputs,
     result_writers,
 )
@@ -76,8 +74,7 @@ from perception_batch.runs import (
 )
 from perception_batch.signals import held
 from perception_batch.start_up import import_ahead, one_opencv_thread
-from perception_batch.sync import Synchronizer, SyncPlan
-from perception_batch.track import open_tracker
+from perception_batch.sync import Synchronizer
 from perception_batch.trajectory import Trajectory
 from perception_batch.types import EgoPose, FrameRow
 from perception_batch.write import (
@@ -86,7 +83,9 @@ from perception_batch.write import (
     FramesWriter,
     Manifest,
     TracksWriter,
+    VideoParts,
     WriterGroup,
+    clear_video_parts,
     write_manifest,
     write_rig,
 )
@@ -146,6 +145,7 @@ def run_drive(
             if finished and not job.config.runs.keep_segments:
                 clear_segments(job.directory)  # of a run that was killed between its last two steps
             if finished and change.is_empty:
+                clear_video_parts(job.directory)
                 return Outcome(job.drive, job.directory, EXIT_OK, "skipped", manifest)
             base = manifest.calibration.get("base_frame")
             if finished and base is not None and opened.rig.base_frame not in ("", base):
@@ -179,11 +179,13 @@ class _Run:
     accounts: Accounts = field(init=False)
     input_hw: set[tuple[int, int]] = field(default_factory=set)
     startup_s: float = 0.0
+    renewed_s: float = field(default_factory=time.monotonic)
     objects: ObjectMaker = field(init=False)
     preparer: Preparer = field(init=False)
     trajectory: Trajectory = field(init=False)
     synchronizer: Synchronizer = field(init=False)
     segments: RunningSegments = field(init=False)
+    parts: VideoParts = field(init=False)
     content: Content | None = None
 
     def execute(self, progress: Progress) -> Outcome:
@@ -194,9 +196,9 @@ class _Run:
         self.trajectory = Trajectory(job.config.read.max_pose_gap_s)
         self.synchronizer = opened.synchronizer()
         crops = Crops.of(self.detector.info, opened.rig)
-        self.preparer = Preparer(
-            job.config, self.detector.view, self.profile, crops, tiles=job.config.render.video
-        )
+        self.parts = video_parts(job.directory, self.plan, self.wanted)
+        wants = self.parts.wants if job.config.render.video else (lambda _: False)
+        self.preparer = Preparer(job.config, self.detector.view, self.profile, crops, wants)
         self.content = content_of(job.paths) if job.content is None else job.content
         for name, camera in opened.head.cameras.items():
             if (
@@ -214,6 +216,8 @@ class _Run:
                 job.directory.rmdir()  # a folder that says nothing of itself must not stay
             raise
         remove_outputs(job.directory)  # the manifest already says that this run is unfinished
+        if job.overwrite:
+            clear_video_parts(job.directory)
         self.segments = open_segments(job, self.plan, self.detector.info, self.events)
         self.startup_s = time.perf_counter() - self.clock
         progress.start(job.drive, self.expected_images())
@@ -236,11 +240,10 @@ class _Run:
         """Pull the chain and give each timestep to the writers."""
         job, opened, config = self.job, self.opened, self.job.config
         facts = self.facts()
-        mosaic = (
-            make_mosaic(facts, config, opened.head, opened.rig, self.preparer)
-            if config.render.video
-            else None
-        )
+        drawing = None
+        if config.render.video:
+            mosaic = make_mosaic(facts, config, opened.head, opened.rig, self.preparer)
+            drawing = Drawing(job.directory, mosaic, config, self.parts)
         frame_ids = {name: camera.frame_id for name, camera in opened.head.cameras.items()}
         about = annotation_facts(facts, opened.rig, config, frame_ids)
         write_rig(job.directory, rig_with_masks(opened.rig, config))
@@ -259,9 +262,9 @@ class _Run:
             trajectory=self.trajectory,
             detectors=detectors,
             objects=self.objects,
-            draw=None if mosaic is None else mosaic.draw,
+            draw=None if drawing is None else drawing.draw,
             preparer=self.preparer,
-            threads=Threads(job.threads, decode_workers(config), self.profile),
+            threads=Threads(job.threads, decode_workers(config, job.decode_threads), self.profile),
             segments=self.segments,
             patience_ns=patience_ns(opened.plan, config),
             tail=tail,
@@ -277,16 +280,13 @@ class _Run:
             results = stack.enter_context(
                 WriterGroup(result_writers(job.directory, facts, config, annotations=about))
             )
-            video = None
-            if mosaic is not None:
-                video = stack.enter_context(open_videos(job.directory, mosaic, config))
+            if drawing is not None:
+                stack.enter_context(drawing.videos)
             stack.enter_context(flow.closed(source))  # last in, first out: threads end before files close
-            memory, renewed = MemoryReturn(), time.monotonic()
+            memory = MemoryReturn()
             for item in source:
                 memory.step()
-                if time.monotonic() - renewed > _RENEWAL_S:
-                    self.lock.renew()
-                    renewed = time.monotonic()
+                self.renew_lock()
                 with held():
                     with write_stage.measure():
                         results.write(item.result)
@@ -294,14 +294,24 @@ class _Run:
                         ego.write(item.poses)
                         tracks.write(item.tracks)
                         self.count(item)
-                    if video is not None and item.picture is not None:
+                    if drawing is not None:
                         with encode_stage.measure():
-                            video.write(item.result.stamp_ns, item.picture)
+                            drawing.write(item.result, item.picture)
                 progress.advance(len(item.result.frame_stamps_ns))
             rest = [FrameRow.of_unused(frame) for frame in self.synchronizer.take_unused()]
             frames.write(rest)
             self.accounts.add_rows(rest)
             ego.write(tail)
+        if drawing is not None and drawing.videos.missing:
+            workers = decode_workers(config, job.decode_threads)
+            unfinished = self.manifest("unfinished", None)
+            draw_missing(job, unfinished, opened, workers, lambda _: self.renew_lock())
+
+    def renew_lock(self) -> None:
+        """Tell others now and then that this process lives."""
+        if time.monotonic() - self.renewed_s > _RENEWAL_S:
+            self.lock.renew()
+            self.renewed_s = time.monotonic()
 
     def count(self, item: FusedStep) -> None:
         """Add one timestep to the accounts."""
@@ -324,6 +334,7 @@ class _Run:
         write_manifest(job.directory, manifest)
         if not job.config.runs.keep_segments:
             self.segments.clear()  # the tables hold it all now
+        clear_video_parts(job.directory)
         notes = [f"{printable(name)} lost {percent:.1f} % of its frames" for name, percent in over]
         notes += [*self.opened.plan.notes, *self.opened.rig.notes, *self.opened.log.ego_report.notes]
         notes += self.opened.log.calibration.notes
@@ -418,27 +429,7 @@ def keep_detector(settings: DetectConfig) -> KeptDetector:
     return KeptDetector(settings, open_detector)
 
 
-def decode_workers(config: RunConfig) -> int:
-    """Threads that decode: as configured, else as many as there are cores."""
+def decode_workers(config: RunConfig, share: int | None = None) -> int:
+    """Threads that decode: as configured, else `share`, else as many as there are cores."""
     workers = config.decode.workers
-    return len(os.sched_getaffinity(0)) if workers == "auto" else workers
-
-
-def patience_ns(plan: SyncPlan, config: RunConfig) -> int:
-    """Log time after a frame's stamp at which no pose for it is expected any more, ns."""
-    return plan.latency_ns + round(config.read.max_pose_gap_s * 1e9) + 200_000_000
-
-
-def make_objects(config: RunConfig, rig: Rig, labels: Mapping[int, str]) -> ObjectMaker:
-    """What makes the objects of a drive, from its first timestep."""
-    ontology = config.build_ontology()
-    fuser = open_fuser(
-        rig,
-        ontology,
-        labels,
-        config.fuse,
-        detect_score=config.detect.score,
-        detect_classes=config.detect.classes,
-        cameras=config.cameras_by_name(),
-    )
-    return ObjectMaker(fuser, open_tracker(rig, ontology, config.track))
+    return share or len(os.sched_getaffinity(0)) if workers == "auto" else workers

@@ -7,48 +7,34 @@ and the settings; so what is made here equals, to the byte, what a whole run wit
 from __future__ import annotations
 
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from perception_batch import flow
 from perception_batch.accounts import Accounts
 from perception_batch.calibration import Camera, Intrinsics, Rig
-from perception_batch.chain import Preparer, Profile, Threads, detected_steps, shots
 from perception_batch.config import RunConfig, override_config, parse_config
-from perception_batch.ego_motion import moved_cameras
+from perception_batch.drawing import draw_stored
 from perception_batch.errors import EXIT_OK, CalibrationError, ConfigError, LogError, WriteError, printable
-from perception_batch.geometry import SE3, DetectorView
-from perception_batch.grouped_log import grouped_log
+from perception_batch.geometry import SE3
 from perception_batch.job import Job, OpenDrive, Outcome, Progress, open_drive
 from perception_batch.manifest_sections import calibration_section, rig_with_masks
-from perception_batch.objects import ObjectMaker
-from perception_batch.outputs import (
-    annotation_facts,
-    check_outputs,
-    make_mosaic,
-    open_videos,
-    result_writers,
-)
-from perception_batch.pipeline import decode_workers, make_objects
+from perception_batch.objects import make_objects
+from perception_batch.outputs import annotation_facts, check_outputs, result_writers
+from perception_batch.pipeline import decode_workers
 from perception_batch.read import log_path, read_rig_file
 from perception_batch.runs import Difference, lock_path, locked, stage_of_keys
 from perception_batch.signals import held
-from perception_batch.trajectory import Trajectory
-from perception_batch.types import Detections, EgoPose, TimestepResult
+from perception_batch.stored_run import facts_of, frame_ids_of, fused_again
 from perception_batch.write import (
-    DriveFacts,
     Manifest,
-    StoredTimestep,
     TracksWriter,
     WriterGroup,
     check_annotation_packages,
-    read_ego,
+    clear_video_parts,
     read_manifest,
     read_rig,
-    read_stored_timesteps,
     remove_annotations,
     remove_videos,
     write_manifest,
@@ -150,11 +136,13 @@ def _render_again(
         progress = progress or Progress()
         progress.start(job.drive, int(manifest.counts.get("frames_used", 0)))
         try:
-            render_stored(directory, manifest, config, opened, progress.advance)
+            workers = decode_workers(config)
+            draw_stored(directory, manifest, config, opened, workers=workers, advance=progress.advance)
         finally:
             progress.stop()
     manifest = replace(manifest, config=config.model_dump(mode="json"))
     write_manifest(directory, manifest)
+    clear_video_parts(directory)
     return Outcome(manifest.drive, directory, EXIT_OK, "redid", manifest)
 
 
@@ -163,13 +151,14 @@ def redo(job: Job, opened: OpenDrive, manifest: Manifest, change: Difference) ->
     directory, config = job.directory, job.config
     if change.fuse or change.write:
         manifest = fuse_stored(directory, manifest, config, opened.rig)
+    selection = {**manifest.selection, "rig": change.rig_hash}
+    manifest = replace(manifest, config=config.model_dump(mode="json"), selection=selection)
     if not config.render.video:
         remove_videos(directory)
     elif change.fuse or change.render:
-        render_stored(directory, manifest, config, opened, lambda _: None)
-    selection = {**manifest.selection, "rig": change.rig_hash}
-    manifest = replace(manifest, config=config.model_dump(mode="json"), selection=selection)
+        draw_stored(directory, manifest, config, opened, workers=decode_workers(config, job.decode_threads))
     write_manifest(directory, manifest)
+    clear_video_parts(directory)
     return Outcome(job.drive, directory, manifest.exit_status or EXIT_OK, "redid", manifest)
 
 
@@ -270,66 +259,6 @@ def rig_with_overrides(rig: Rig, config: RunConfig, rig_file: Path | None) -> Ri
     return Rig(base if cameras else "", cameras, uncalibrated, ground, rig.notes)
 
 
-def facts_of(manifest: Manifest, rig: Rig) -> DriveFacts:
-    """What the tables of a stored run need."""
-    labels = {int(key): str(value) for key, value in dict(manifest.model.get("labels", {})).items()}
-    first = int(manifest.log.get("first_stamp_ns", 0))
-    has_ego = manifest.ego.get("source") is not None
-    return DriveFacts(manifest.drive, first, labels, rig.base_frame if rig.cameras else "", has_ego)
-
-
-def frame_ids_of(manifest: Manifest) -> dict[str, str]:
-    """``frame_id`` of the log's images, by camera; empty for a run of a version that did not keep them."""
-    stored = manifest.log.get("frame_ids")
-    return {str(k): str(v) for k, v in stored.items()} if isinstance(stored, dict) else {}
-
-
-def stored_results(
-    directory: Path, manifest: Manifest, config: RunConfig, rig: Rig
-) -> Iterator[tuple[StoredTimestep, TimestepResult]]:
-    """Every stored timestep and its fusion, in order."""
-    yield from _fused(directory, config, rig, make_objects(config, rig, facts_of(manifest, rig).labels))
-
-
-def _fused(
-    directory: Path, config: RunConfig, rig: Rig, objects: ObjectMaker
-) -> Iterator[tuple[StoredTimestep, TimestepResult]]:
-    trajectory = Trajectory(config.read.max_pose_gap_s)
-    poses: Iterator[EgoPose] = read_ego(directory)
-    more = True
-    waiting: deque[StoredTimestep] = deque()
-    for step in read_stored_timesteps(directory, lidar=config.fuse.lidar is not None):
-        needed = max([step.stamp_ns, *step.frame_stamps_ns.values()])
-        while more and (trajectory.newest_ns is None or trajectory.newest_ns < needed):
-            pose = next(poses, None)
-            more = pose is not None
-            if pose is not None:
-                trajectory.add(pose)
-        # A pose or lens that config or rig file gives does not change: it goes over what the log says.
-        cameras = rig.cameras
-        mounts = {n: pose for n, pose in step.mounts.items() if n in cameras and cameras[n].pose_from_log}
-        lenses = {n: lens for n, lens in step.lenses.items() if n in cameras and cameras[n].lens_from_log}
-        moved = moved_cameras(rig, trajectory, step.stamp_ns, step.frame_stamps_ns, mounts)
-        ego = trajectory.pose_at(step.stamp_ns)
-        trajectory.forget_before(step.stamp_ns - 2_000_000_000)
-        waiting.append(step)
-        done = objects.push(
-            step.index,
-            step.stamp_ns,
-            step.status,
-            step.frame_stamps_ns,
-            step.detections,
-            step.image_hw,
-            moved,
-            ego,
-            step.lidar,
-            mounts,
-            lenses,
-        )
-        yield from ((waiting.popleft(), result) for result in done)
-    yield from ((waiting.popleft(), result) for result in objects.flush())
-
-
 def fuse_stored(directory: Path, manifest: Manifest, config: RunConfig, rig: Rig) -> Manifest:
     """Write the tables of fusion again; gives the manifest with the new numbers, for the caller to write.
 
@@ -348,7 +277,7 @@ def fuse_stored(directory: Path, manifest: Manifest, config: RunConfig, rig: Rig
             TracksWriter(new, facts) as tracks,
             WriterGroup(result_writers(new, facts, config, detection=False, annotations=about)) as group,
         ):
-            for _, result in _fused(directory, config, rig, objects):
+            for _, result in fused_again(directory, config, rig, objects):
                 ended = objects.take_finished()
                 with held():
                     group.write(result)
@@ -375,65 +304,3 @@ def fuse_stored(directory: Path, manifest: Manifest, config: RunConfig, rig: Rig
         counts={**manifest.counts, "objects": accounts.objects, "tracks": accounts.tracks},
         calibration=calibration_section(rig, objects.fuser, manifest.calibration.get("changes", ())),
     )
-
-
-def render_stored(
-    directory: Path, manifest: Manifest, config: RunConfig, opened: OpenDrive, advance: Callable[[int], None]
-) -> None:
-    """Draw the videos again; images come from the log, results from the stored detections.
-
-    Raises:
-        LogError: the log does not give the timesteps that the run had.
-    """
-    rig = read_rig(directory)
-    stride, stretch = int(manifest.model.get("stride", 32)), manifest.model.get("family") == "stretch"
-
-    def view(
-        image_hw: tuple[int, int],
-        *,
-        image_size: int | None = None,
-        roi_px: tuple[int, int, int, int] | None = None,
-        rotate_deg: int = 0,
-    ) -> DetectorView:
-        side = config.detect.image_size if image_size is None else image_size
-        return DetectorView.fit(
-            image_hw,
-            long_side_px=side,
-            stride_px=stride,
-            roi_px=roi_px,
-            rotate_deg=rotate_deg,
-            stretch=stretch,
-        )
-
-    profile = Profile()
-    preparer = Preparer(config, view, profile)
-    mosaic = make_mosaic(facts_of(manifest, rig), config, opened.head, rig, preparer)
-    threads = Threads(True, decode_workers(config), profile)
-    read = threads.ahead(
-        grouped_log(opened, config, rig),
-        "read",
-        depth=64,
-        limit_bytes=round(config.decode.queue_mb * 1e6),
-        size_of=lambda step: step.frame_set.size_bytes,
-    )
-    ready = threads.map(preparer, shots(read), "decode")
-    nothing = Detections.empty()
-    drawn = detected_steps(((item, nothing if item.view is not None else None) for item in ready), tiles=True)
-    results = stored_results(directory, manifest, config, rig)
-    video = open_videos(directory, mosaic, config)
-    with ExitStack() as stack:
-        stack.callback(video.discard)  # nothing once it is closed; a failure leaves the video as it was
-        stack.enter_context(flow.closed(ready))
-        stack.enter_context(flow.closed(drawn))
-        for (step, result), item in zip(results, drawn, strict=True):
-            if item.step.frame_set.stamp_ns != step.stamp_ns or item.step.frame_set.index != step.index:
-                raise LogError(
-                    opened.log.paths[0],
-                    f"timestep {step.index} of the run is not in the log at its time: other log?",
-                )
-            picture = mosaic.draw(item.tiles, result)
-            with held():
-                video.write(step.stamp_ns, picture)
-            advance(len(step.frame_stamps_ns))
-        with held():
-            video.close()

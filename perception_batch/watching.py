@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from perception_batch.collection_work import CollectionWork, complain
+from perception_batch.collection_work import CollectionWork, Fate, complain
 from perception_batch.errors import LogError
 from perception_batch.runs import Drive, GrowthWatcher, Look, look_at
 
@@ -15,6 +15,7 @@ _LEAST_WAIT_S, _MOST_WAIT_S = 0.2, 30.0
 def watch(
     work: CollectionWork,
     find: Callable[[], list[Drive]],
+    work_off: Callable[[list[Drive]], Mapping[str, Fate]] | None = None,
     *,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -27,6 +28,7 @@ def watch(
     Args:
         work: where drives are worked off.
         find: the drives that are there now.
+        work_off: works off the drives that are ready at one look; None: one after another.
         clock: monotonic, seconds.
         sleep: waits, seconds.
         rounds: how many looks; None: for ever.
@@ -51,7 +53,8 @@ def watch(
         except LogError:  # nothing there yet, or not any more
             drives = []
         work.note_wanted(drives)
-        worked = False
+        ready: list[Drive] = []
+        looked: dict[str, Look] = {}
         for drive in drives:
             try:
                 look = look_at(drive.paths)
@@ -60,12 +63,16 @@ def watch(
                 continue
             if done.get(drive.name) == look or watcher.observe(drive.name, look, clock()) != "ready":
                 continue
-            worked = True
-            if work.work(drive, alone=False) != "waiting":
+            looked[drive.name] = look
+            if work_off is not None:
+                ready.append(drive)
+            elif work.work(drive, alone=False) != "waiting":
                 done[drive.name] = look
+        fates = work_off(ready) if work_off is not None and ready else {}
+        done.update((name, looked[name]) for name, fate in fates.items() if fate != "waiting")
         names = {drive.name for drive in drives}
         watcher.forget(names)
         done = {name: look for name, look in done.items() if name in names}
-        if worked:
+        if looked:
             work.write_gauges(work.tally.exit_status())
     return work.tally.exit_status()

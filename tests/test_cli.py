@@ -318,7 +318,9 @@ def test_a_signal_ends_the_run_at_a_timestep(tmp_path: Path, number: signal.Sign
     )
     parts = tmp_path / "out" / "log" / ".video_parts"
     deadline = time.monotonic() + 60
-    while not any(path.stat().st_size > 0 for path in parts.glob("*.partial")) and time.monotonic() < deadline:
+    while (
+        not any(path.stat().st_size > 0 for path in parts.glob("*.partial")) and time.monotonic() < deadline
+    ):
         time.sleep(0.05)
     time.sleep(1.0)
     process.send_signal(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 
 import pytest
 from hypothesis import given
@@ -99,3 +100,25 @@ def test_messages_name_what_is_wrong_and_escape_it() -> None:
     assert "it has: none" in str(TopicNotFound("a.bag", ["x"], []))
     assert str(DecodeError("", "cam", 12, "broken_jpeg", "no end")).startswith("camera cam, stamp 12 ns")
     assert everything[0].path.name == f"{evil}.bag"  # type: ignore[attr-defined]
+
+
+def _every_kind(root: type[PerceptionBatchError] = PerceptionBatchError) -> list[type[PerceptionBatchError]]:
+    return [root, *(kind for child in root.__subclasses__() for kind in _every_kind(child))]
+
+
+@pytest.mark.parametrize("kind", _every_kind())
+def test_every_error_goes_to_another_process_and_back(kind: type[PerceptionBatchError]) -> None:
+    sample = {
+        "path": "a.bag", "message": "m", "wanted": ("x",), "available": ("y", "z"), "camera": "c", "stamp_ns": 5,
+        "reason": "r", "detail": "d", "exit_status": 75,
+    }  # fmt: skip
+    own = kind.__init__ is not Exception.__init__
+    wanted = list(inspect.signature(kind).parameters.values()) if own else []
+    words = [sample[p.name] for p in wanted if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+    named = {p.name: sample[p.name] for p in wanted if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    error = kind(*words, **named) if own else kind("m")
+    error.note = "kept"  # type: ignore[attr-defined]
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    assert type(again) is kind
+    assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
+    assert again.exit_status == error.exit_status

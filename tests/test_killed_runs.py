@@ -1,4 +1,4 @@
-"""kill -9 at 25 random moments: the tables are those of an uninterrupted run, and nothing that landed is made again."""
+"""kill -9 at 25 random moments: tables and video are those of an uninterrupted run, and nothing that landed is made again."""
 
 from __future__ import annotations
 
@@ -37,12 +37,15 @@ def test_a_run_that_is_killed_again_and_again(tmp_path: Path) -> None:
     assert seen["faults"] == []
     assert seen["killed"] == KILLS
     assert seen["finished"] >= 1
-    states = {state for state, _, _ in seen["stages"]}
+    states = {state for state, *_ in seen["stages"]}
     assert "unfinished" in states
-    assert len({segments for _, segments, _ in seen["stages"]}) >= 2  # before and after segments
+    assert len({segments for _, segments, *_ in seen["stages"]}) >= 2  # before and after segments
+    assert len({parts for *_, parts in seen["stages"]}) >= 2  # before and after parts of the video
+    assert len(seen["render"]) == KILLS // 5 + 1
     whole, out = (tmp_path / name / log.stem for name in ("whole", "out"))
     assert pictures(out / "annotated.mp4") == pictures(whole / "annotated.mp4")
     assert not (out / ".segments").exists()
+    assert not (out / ".video_parts").exists()
     assert not list(out.rglob("*.partial"))
 
 

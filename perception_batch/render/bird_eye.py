@@ -40,6 +40,10 @@ class BirdEye:
         self._background = self._draw_background(rig)
         self._trails = Trails()
 
+    def pass_over(self, result: TimestepResult) -> None:
+        """Take a timestep that is not drawn: the trails of later ones begin in it."""
+        self._trails.remember(result)
+
     def draw(self, result: TimestepResult, colors: Sequence[Color]) -> Image:
         """(H, W, 3) picture of the objects with a position, one colour each; timesteps come in order."""
         image = self._background.copy()

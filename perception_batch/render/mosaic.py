@@ -16,7 +16,7 @@ from perception_batch.render.color import object_colors
 from perception_batch.render.layout import Layout, Rect
 from perception_batch.render.text import Color, draw_text, fit_text, text_size
 from perception_batch.render.tile import Tile
-from perception_batch.types import FusedObject, Image, TimestepResult
+from perception_batch.types import FusedObject, Fusion, Image, TimestepResult
 
 _STATUS = {
     "missing": ("MISSING", color.WARNING),
@@ -26,7 +26,7 @@ _STATUS = {
 
 
 class Mosaic:
-    """Draws timesteps; holds what is the same in every picture, and nothing that changes."""
+    """Draws timesteps, in order; of those before, only the trails of the bird's-eye view are kept."""
 
     def __init__(
         self,
@@ -69,6 +69,11 @@ class Mosaic:
         """Width and height of the pictures, px."""
         return self.layout.size_wh
 
+    def pass_over(self, result: TimestepResult) -> None:
+        """Take a timestep whose picture is there already; those after it look as if it had been drawn."""
+        if self._bird_eye is not None:
+            self._bird_eye.pass_over(result)
+
     def draw(self, tiles: Mapping[str, Tile], result: TimestepResult) -> Image:
         """(H, W, 3) uint8 RGB of one timestep.
 
@@ -76,6 +81,13 @@ class Mosaic:
             tiles: by camera, for those whose image was decoded.
             result: what is known of the timestep.
         """
+        return self._drawn(tiles, result)
+
+    def blank(self) -> Image:
+        """The picture of an empty timestep: all that is the same in every one, which is layout, rig, names and letters."""
+        return self._drawn({}, TimestepResult(0, 0, {}, {}, {}, Fusion((), {}, {}), None))
+
+    def _drawn(self, tiles: Mapping[str, Tile], result: TimestepResult) -> Image:
         image = self._background.copy()
         colors = object_colors(result)
         self._header(image, result)

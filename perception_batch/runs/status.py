@@ -68,8 +68,8 @@ def _status(out: Path, entry: Entry, at_work: Holder | None) -> DriveStatus:
         state = "done" if record.status == "complete" else "partial"
     elif record.status == "failed":
         state, detail = "failed", entry.message
-    elif record.status == "unfinished":
-        state = "stopped"
+    elif record.status == "unfinished":  # with a reason where its process died of the drive
+        state, detail = ("failed", entry.message) if entry.message else ("stopped", "")
     else:
         state = "unreadable"
         detail = "of a newer version" if record.status == "newer" else "run.json is damaged"

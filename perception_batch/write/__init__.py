@@ -9,6 +9,7 @@ from perception_batch.write.annotations import (
     remove_annotations,
 )
 from perception_batch.write.atomic import write_whole
+from perception_batch.write.drawn_from import drawn_from
 from perception_batch.write.manifest import Manifest, read_manifest, write_manifest, write_rig
 from perception_batch.write.rows import DriveFacts
 from perception_batch.write.schemas import ALL_TABLES, SCHEMA_VERSION
@@ -28,6 +29,7 @@ from perception_batch.write.tables import (
 )
 from perception_batch.write.timesteps_jsonl import JsonLinesWriter, read_timesteps
 from perception_batch.write.video import VideoWriter
+from perception_batch.write.video_parts import VideoParts, clear_video_parts
 from perception_batch.write.videos import DriveVideos, remove_videos
 from perception_batch.write.writer import Writer, WriterGroup
 
@@ -45,11 +47,14 @@ __all__ = [
     "ResultTableWriter",
     "StoredTimestep",
     "TracksWriter",
+    "VideoParts",
     "VideoWriter",
     "Writer",
     "WriterGroup",
     "annotation_writers",
     "check_annotation_packages",
+    "clear_video_parts",
+    "drawn_from",
     "read_ego",
     "read_facts",
     "read_manifest",

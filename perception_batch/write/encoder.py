@@ -6,10 +6,14 @@ PyAV, because OpenCV gives pictures numbers instead of times). Browsers play the
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Protocol
+
+from perception_batch.errors import WriteError, printable
 
 CODECS = ("h264_nvenc", "libx264", "mpeg4")
 """In the order of preference of `auto`."""
@@ -48,6 +52,23 @@ class MeanRate:
     """Over the whole of it; some encoders share the bits out by it."""
 
 
+def ticks_per_s(codec: str) -> int:
+    """Of an encoder's clock of presentation times."""
+    return _TICKS_PER_S[codec]
+
+
+def needed_codec(settings: EncoderSettings, size_wh: tuple[int, int]) -> str:
+    """The encoder for pictures of this size.
+
+    Raises:
+        WriteError: none of those allowed is there.
+    """
+    codec = choose_codec(settings, size_wh)
+    if codec is None:
+        raise WriteError(_no_codec(settings.codec))
+    return codec
+
+
 def choose_codec(settings: EncoderSettings, size_wh: tuple[int, int]) -> str | None:
     """The encoder for pictures of this size; None where none of those allowed is there."""
     import av
@@ -81,13 +102,9 @@ def _encodes(codec: str, size_wh: tuple[int, int]) -> bool:
 
 
 def add_stream(
-    container: Any,
-    codec: str,
-    size_wh: tuple[int, int],
-    settings: EncoderSettings,
-    mean: MeanRate | None,
-) -> tuple[Any, int]:
-    """A stream of the opened container, and its ticks a second.
+    container: Any, codec: str, size_wh: tuple[int, int], settings: EncoderSettings, mean: MeanRate | None
+) -> Any:
+    """A stream of the opened container, its encoder opened too.
 
     Args:
         container: PyAV's.
@@ -107,12 +124,55 @@ def add_stream(
     context.gop_size = PICTURES_BETWEEN_KEYS
     if mean is not None:
         context.bit_rate, context.framerate = mean.bits_per_s, mean.pictures_per_s
-    ticks = _TICKS_PER_S[codec]
-    stream.time_base = context.time_base = Fraction(1, ticks)
+    stream.time_base = context.time_base = Fraction(1, ticks_per_s(codec))
     context.color_range = 1  # "tv", 16..235
     context.colorspace = context.color_primaries = context.color_trc = _BT709
     context.open()
-    return stream, ticks
+    return stream
+
+
+def stream_head(path: Path, size_wh: tuple[int, int], settings: EncoderSettings) -> bytes:
+    """What a decoder is told before the first picture (H.264: parameter sets); the same for all files that can be joined.
+
+    Args:
+        path: of the video, for messages.
+        size_wh: width and height, px.
+        settings: of the video.
+
+    Raises:
+        WriteError: no encoder, or it refuses.
+    """
+    import av
+
+    codec = needed_codec(settings, size_wh)
+    with av.open(io.BytesIO(), "w", format="mp4") as nowhere:
+        try:
+            stream = add_stream(nowhere, codec, size_wh, settings, None)
+        except av.FFmpegError as error:
+            raise refusal(path, codec, size_wh, settings, error) from error
+        return bytes(stream.codec_context.extradata or b"")
+
+
+def refusal(
+    path: Path, codec: str, size_wh: tuple[int, int], settings: EncoderSettings, error: Exception
+) -> WriteError:
+    """What to say where the encoder refuses."""
+    return WriteError(
+        f"{printable(path)}: the encoder {codec} refuses {size_wh[0]}x{size_wh[1]} with preset "
+        f"{settings.preset}, crf {settings.crf}: {error}; change render.width_px"
+    )
+
+
+def _no_codec(wanted: str) -> str:
+    if wanted in ("auto", "libx264"):
+        return (
+            "PyAV was built without libx264, so there is no video; install its wheel from PyPI (pip install "
+            "--force-reinstall av) or run with --no-video"
+        )
+    return (
+        f"render.codec {wanted} does not work here (no encoder of that name in PyAV, or no card that encodes); give "
+        "--set render.codec=auto or libx264"
+    )
 
 
 def _options(codec: str, settings: EncoderSettings, bits_per_s: int | None) -> dict[str, str]:

@@ -12,7 +12,7 @@ import pytest
 
 from perception_batch.errors import WriteError
 from perception_batch.types import Image
-from perception_batch.write import DriveVideos, VideoWriter, remove_videos
+from perception_batch.write import DriveVideos, VideoWriter, clear_video_parts, remove_videos
 from perception_batch.write import encoder as encoder_module
 from perception_batch.write.encoder import choose_codec
 
@@ -93,27 +93,32 @@ def test_a_probe_really_encodes() -> None:
     assert not encoder_module._encodes("no_such_codec", WH)
 
 
+def whole(directory: Path, made: Any, count: int = len(STEPS), draw: Any = picture) -> Path:
+    """The mosaic's video of a drive."""
+    with DriveVideos(directory, WH, made) as videos:
+        for i in range(count):
+            videos.write(START_NS + (STEPS[i] if i < len(STEPS) else i * 10**9), draw(i))
+    clear_video_parts(directory)
+    return directory / "annotated.mp4"
+
+
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
 def test_a_video_is_no_larger_than_it_may_be(tmp_path: Path, codec: str) -> None:
-    encode(tmp_path / "free.mp4", settings(codec=codec), 24, noise)
-    free = (tmp_path / "free.mp4").stat().st_size
-    limit = free // 3
-    encode(tmp_path / "small.mp4", settings(codec=codec, max_mb=limit / 1e6), 24, noise)
-    size = (tmp_path / "small.mp4").stat().st_size
-    assert limit // 4 < size <= limit
-    assert decoded(tmp_path / "small.mp4")[1] == pytest.approx(decoded(tmp_path / "free.mp4")[1], abs=2e-5)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["free.mp4", "small.mp4"]
+    free = whole(tmp_path / "free", settings(codec=codec), 24, noise)
+    limit = free.stat().st_size // 3
+    small = whole(tmp_path / "small", settings(codec=codec, max_mb=limit / 1e6), 24, noise)
+    assert limit // 4 < small.stat().st_size <= limit
+    assert decoded(small)[1] == pytest.approx(decoded(free)[1], abs=2e-5)
+    assert sorted(p.name for p in tmp_path.rglob("*.*")) == ["annotated.mp4", "annotated.mp4"]
 
 
 def test_one_that_is_small_enough_is_left_as_it_is(tmp_path: Path) -> None:
-    encode(tmp_path / "a.mp4", settings())
-    encode(tmp_path / "b.mp4", settings(max_mb=50.0))
-    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    found = [whole(tmp_path / str(mb), settings(max_mb=mb)).read_bytes() for mb in (None, 50.0)]
+    assert found[0] == found[1]
 
 
 def test_what_cannot_be_so_small_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    encode(tmp_path / "v.mp4", settings(max_mb=0.001), 10, noise)
-    assert len(decoded(tmp_path / "v.mp4")[1]) == 10
+    assert len(decoded(whole(tmp_path, settings(max_mb=0.001), 10, noise))[1]) == 10
     assert "more than render.max_mb allows" in caplog.text
 
 
@@ -129,6 +134,7 @@ def test_cameras_are_cut_from_the_mosaic(tmp_path: Path) -> None:
         assert image.shape == (80, 100, 3)
         assert np.abs(image.astype(int) - picture(i)[40:120, 20:120]).mean() < 6
     remove_videos(tmp_path)
+    clear_video_parts(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

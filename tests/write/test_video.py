@@ -18,10 +18,10 @@ import pytest
 from perception_batch.errors import EXIT_RETRY, WriteError
 from perception_batch.types import Image
 from perception_batch.write import VideoWriter
-from perception_batch.write.video import TICKS_PER_S
 
 WH = (320, 192)
-SETTINGS = SimpleNamespace(crf=18, preset="superfast", codec="auto", max_mb=None)
+TICKS_PER_S = 90_000
+SETTINGS = SimpleNamespace(crf=18, preset="superfast", codec="auto")
 START_NS = 1_700_000_000_123_456_789
 
 
