@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,8 @@ from perception_batch.config import TrackConfig
 from perception_batch.geometry import SE3
 from perception_batch.ontology import Ontology
 from perception_batch.track import matching, motion
+from perception_batch.track.close_by import CloseBy, close_by
+from perception_batch.track.hiding import doubting, hidden_below
 from perception_batch.track.likeness import likeness, turns_px
 from perception_batch.track.lives import Boxes, Life
 from perception_batch.track.motion import PLACE, Beliefs, Lesson, Motion
@@ -21,6 +23,7 @@ from perception_batch.track.rejoining import may_rejoin, rejoin
 from perception_batch.track.rows import IntArray, Rows
 from perception_batch.track.sighting import Sightings, polar, sightings, turned_within_half
 from perception_batch.track.smoothing import Moment
+from perception_batch.track.teaching import hidden_rad2, teach
 from perception_batch.types import FloatArray, FusedObject
 
 _MOTIONS: Mapping[str, Motion] = {
@@ -41,8 +44,6 @@ _ADRIFT_NS = 1_000_000_000
 """How long a track's place may be guessed from its motion alone."""
 _OWN_M = 1.0
 """No object's centre is nearer to the base frame's origin."""
-_WIDTH_MEMORY_S = 2.0
-"""How long a thing is taken to be as wide as it once showed itself: things turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Follower:
     ) -> None:
         self._settings = settings
         self._ontology = ontology
+        self._cameras = cameras
         self._turns_px = turns_px(cameras)
         self._focal_px = {name: camera.intrinsics.fx_px for name, camera in cameras.items()}
         self._fixed = fixed_frame
@@ -113,7 +115,8 @@ class Follower:
 
         origin, heading = odom_SE3_base.translation_m[:2], _heading_rad(odom_SE3_base)
         placed = _placed(objects)
-        seen = sightings([objects[i] for i in placed], odom_SE3_base)
+        hidden = hidden_below(objects, boxes)[placed]
+        seen = doubting(sightings([objects[i] for i in placed], odom_SE3_base), hidden)
         width_rad = self._widths_rad([objects[i] for i in placed], boxes)
         row_of, far_off = self._match(stamp_ns, objects, placed, seen, width_rad, boxes, origin, heading)
         column_of = {i: k for k, i in enumerate(placed)}
@@ -121,10 +124,21 @@ class Follower:
             i for i in far_off if i in column_of and stamp_ns - rows.lives[row_of[i]].placed_ns > _ADRIFT_NS
         ]
         taught = [i for i in placed if row_of[i] >= 0 and i not in restarts]
-        lesson = self._teach(taught, row_of, column_of, seen, width_rad, far_off, origin, seconds)
-        for i in taught:
-            if i not in far_off:
-                rows.lives[row_of[i]].placed_ns = stamp_ns
+        columns = [column_of[i] for i in taught]
+        near = self._near(objects, row_of, column_of, boxes, odom_SE3_base)
+        lesson = teach(
+            rows,
+            np.array([row_of[i] for i in taught], np.int64),
+            seen.take(columns),
+            width_rad[columns],
+            np.array([i in far_off for i in taught], bool),
+            hidden[columns],
+            near,
+            origin,
+            seconds,
+        )
+        for row in (*(row_of[i] for i in taught if i not in far_off), *near):
+            rows.lives[row].placed_ns = stamp_ns
 
         left = [row_of[i] for i in restarts]
         fresh = [i for i in placed if row_of[i] < 0 or i in restarts]
@@ -267,6 +281,24 @@ class Follower:
             known = self._known_words[label] = self._number(group), self._number(label)
         return known
 
+    def _near(
+        self,
+        objects: Sequence[FusedObject],
+        row_of: list[int],
+        placed: Container[int],
+        boxes: Mapping[str, Boxes],
+        odom_SE3_base: SE3,
+    ) -> dict[int, CloseBy]:
+        """By row, what is known without a place from fusion."""
+        found = {}
+        for i, row in enumerate(row_of):
+            if row >= 0 and i not in placed:
+                height_m = float(self._rows.height_m[row])
+                where = close_by(objects[i], height_m, boxes, self._cameras, odom_SE3_base)
+                if where is not None:
+                    found[row] = where
+        return found
+
     def _widths_rad(self, objects: Sequence[FusedObject], boxes: Mapping[str, Boxes]) -> FloatArray:
         """(M,) how wide objects look, about, to the camera that shows most of them."""
         focal_px = self._focal_px
@@ -304,7 +336,7 @@ class Follower:
         distance2 = np.full((len(rows.lives), len(objects)), np.inf)
         room = np.zeros(distance2.shape)
         distance2[:, placed], room[:, placed] = matching.distances2(
-            beliefs, seen, _hidden_rad2(rows.width_m[:, None], beliefs.mean[:, None, 0], width_rad)
+            beliefs, seen, hidden_rad2(rows.width_m[:, None], beliefs.mean[:, None, 0], width_rad)
         )
         farther = np.full(distance2.shape, np.nan)
         farther[:, placed] = matching.farther(beliefs, seen)
@@ -329,41 +361,6 @@ class Follower:
         limit = self._settings.gate_sigma**2
         far_off = {i for i, row in enumerate(row_of) if row >= 0 and distance2[row, i] > limit}
         return row_of, far_off
-
-    def _teach(
-        self,
-        taught: list[int],
-        row_of: list[int],
-        column_of: Mapping[int, int],
-        seen: Sightings,
-        width_rad: FloatArray,
-        far_off: set[int],
-        origin_m: FloatArray,
-        seconds: float,
-    ) -> Lesson:
-        """Update the tracks of placed objects; of those whose range cannot be right only the bearing counts."""
-        rows, index = self._rows, np.array([row_of[i] for i in taught], np.int64)
-        columns = [column_of[i] for i in taught]
-        what, width_rad = seen.take(columns), width_rad[columns]
-        reach = polar(rows.beliefs.mean[index, PLACE], origin_m)[:, 0]
-        what.noise[:, 1, 1] += _hidden_rad2(rows.width_m[index], reach, width_rad)
-        width_m = width_rad * np.exp(reach)
-        left = math.exp(-seconds / _WIDTH_MEMORY_S)
-        rows.width_m[index] = width_m + left * np.maximum(rows.width_m[index] - width_m, 0.0)
-        bearing = np.array([i in far_off for i in taught], bool)
-        lesson = motion.update(rows.beliefs, index, what.bearing_only(bearing), origin_m)
-        index, what = index[~bearing], what.take(~bearing)
-        rows.lasting[index] = what.lasting
-        share = rows.height_m2[index] / (rows.height_m2[index] + what.height_m2)
-        rows.height_m[index] += share * (what.height_m - rows.height_m[index])
-        rows.height_m2[index] *= 1 - share
-        return lesson
-
-
-def _hidden_rad2(width_m: FloatArray, log_range: FloatArray, width_rad: FloatArray) -> FloatArray:
-    """Variance of the bearing of what shows less than its width: most often one of its ends is hidden."""
-    hidden: FloatArray = np.maximum(width_m * np.exp(-log_range) - width_rad, 0.0)
-    return (0.5 * hidden) ** 2
 
 
 def group_of(ontology: Ontology, label: str) -> str:

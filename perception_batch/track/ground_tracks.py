@@ -148,6 +148,9 @@ class GroundTracker:
                 next_id=self._next_id,
             )
             out.append(done)
+        if out:
+            for life in (*item.followed.lives, *item.followed.in_images.values()):
+                life.forget_before(item.result.stamp_ns)
         self._finish()
         return out
 

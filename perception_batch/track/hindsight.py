@@ -92,8 +92,9 @@ def put_in_order(
         at, distance, fast = (tracked[row], distances[row], paces[row] > _MOVING_MPS) if row >= 0 else _LOST
         objects.append(_tracked(item, life, kinds, at, headed=over_ground and fast))
         _count(life, result.stamp_ns, distance, item)
+    seen_now = set(followed.row_of)
     for row, life in enumerate(followed.lives):
-        if life.track_id < 0 or (life.seen_ns and life.seen_ns[-1] <= result.stamp_ns):
+        if row in seen_now or life.track_id < 0 or (life.seen_ns and life.seen_ns[-1] <= result.stamp_ns):
             continue
         gap = life.gap_at(result.stamp_ns)
         if (
@@ -107,8 +108,6 @@ def put_in_order(
             fast = paces[row] > _MOVING_MPS
             objects.append(_tracked(item, life, kinds, tracked[row], headed=over_ground and fast))
             _count(life, result.stamp_ns, distances[row], None)
-    for life in (*followed.lives, *followed.in_images.values()):
-        life.forget_before(result.stamp_ns)
     fusion = Fusion(
         tuple(objects),
         {camera: new_number[numbers] for camera, numbers in old.object_of.items()},

@@ -11,7 +11,7 @@ import numpy as np
 
 from perception_batch.track.lives import Life
 from perception_batch.track.motion import PLACE
-from perception_batch.track.rows import Rows
+from perception_batch.track.rows import IntArray, Rows
 from perception_batch.types import FloatArray
 
 _KNOWN = 0.5
@@ -51,29 +51,41 @@ def rejoin(stamp_ns: int, rows: Rows, ended: Rows, origin_m: FloatArray, lag_ns:
     if not young:
         return
     first_ns = min(rows.lives[row].born_ns for row in young)
-    unseen = [
-        row
-        for row, life in enumerate(rows.lives)
-        if life.seen_ns[-1] < stamp_ns and may_rejoin(life, first_ns, gap_ns)
-    ]
-    lost = [row for row, life in enumerate(ended.lives) if may_rejoin(life, first_ns, gap_ns)]
-    if not unseen and not lost:
+    unseen = _rows(
+        [
+            row
+            for row, life in enumerate(rows.lives)
+            if life.seen_ns[-1] < stamp_ns and may_rejoin(life, first_ns, gap_ns)
+        ]
+    )
+    lost = _rows([row for row, life in enumerate(ended.lives) if may_rejoin(life, first_ns, gap_ns)])
+    if not len(unseen) and not len(lost):
         return
-    old = rows.take(np.array(unseen, np.int64)).append(ended.take(np.array(lost, np.int64)))
+    seen_ns = np.array(
+        [rows.lives[i].seen_ns[-1] for i in unseen] + [ended.lives[i].seen_ns[-1] for i in lost], np.int64
+    )
+    born_ns = np.array([rows.lives[i].born_ns for i in young], np.int64)
+    group = np.concatenate([rows.group[unseen], ended.group[lost]])
+    # A track is never its own: it was last seen after it was born.
+    may = (seen_ns[:, None] < born_ns) & (born_ns <= seen_ns[:, None] + gap_ns)
+    may &= group[:, None] == rows.group[young]
+    if not may.any():
+        return
+    which = np.flatnonzero(may.any(axis=1))
+    unseen_too, lost_too = which[which < len(unseen)], which[which >= len(unseen)] - len(unseen)
+    old = rows.take(unseen[unseen_too])
+    if len(lost_too):
+        old = old.append(ended.take(lost[lost_too]))
     new = rows.take(np.array(young, np.int64))
-    cost = _costs(old, new, origin_m)
-    for i, a in enumerate(old.lives):
-        for j, b in enumerate(new.lives):
-            if (
-                a is b
-                or not a.seen_ns[-1] < b.born_ns <= a.seen_ns[-1] + gap_ns
-                or old.group[i] != new.group[j]
-            ):
-                cost[i, j] = np.inf
+    cost = np.where(may[which], _costs(old, new, origin_m), np.inf)
     while cost.size and np.isfinite(cost).any():
         i, j = divmod(int(np.argmin(cost)), cost.shape[1])
         new.lives[j].continue_from(old.lives[i])
         cost[i], cost[:, j] = np.inf, np.inf
+
+
+def _rows(numbers: list[int]) -> IntArray:
+    return np.array(numbers, np.int64)
 
 
 def _costs(old: Rows, new: Rows, origin_m: FloatArray) -> FloatArray:

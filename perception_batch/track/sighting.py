@@ -114,12 +114,16 @@ def jacobian(place_m: FloatArray, origin_m: FloatArray) -> FloatArray:
     """(N, 2, 2) derivative of `polar` by the place."""
     off = place_m - origin_m
     reach = np.hypot(off[:, 0], off[:, 1])
-    # At the origin any direction will do.
-    along = np.where(reach[:, None] > 1e-9, off, (1.0, 0.0)) / np.where(reach > 1e-9, reach, 1.0)[:, None]
+    here = reach <= 1e-9
+    if here.any():  # at the origin any direction will do
+        off, reach = np.where(here[:, None], (1.0, 0.0), off), np.where(here, 1.0, reach)
+        scale = np.where(here, 1 / NEAREST_M, 1 / (reach * np.maximum(reach, NEAREST_M)))
+    else:
+        scale = 1 / (reach * np.maximum(reach, NEAREST_M))
     out = np.empty((len(off), 2, 2))
-    out[:, 0] = along
-    out[:, 1, 0], out[:, 1, 1] = -along[:, 1], along[:, 0]
-    return out / np.maximum(reach, NEAREST_M)[:, None, None]
+    x, y = scale * off[:, 0], scale * off[:, 1]
+    out[:, 0, 0], out[:, 0, 1], out[:, 1, 0], out[:, 1, 1] = x, y, -y, x
+    return out
 
 
 def from_polar(slope: FloatArray) -> FloatArray:
