@@ -73,15 +73,16 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 
 def demo_settings(weights: Path, *, video: bool = True) -> RunConfig:
-    """Settings of the run: the built-in detector sees pictures at their own size, and all of its classes are used."""
+    """Settings of the run: the built-in detector sees pictures at their own size, and only its good classes are used."""
     from perception_batch.config import load_config
-    from perception_batch.demo import IMAGE_SIZE_PX, LABELS
+    from perception_batch.demo import IMAGE_SIZE_PX, LABELS, MIN_SCORE
 
     return load_config(
         overrides=[
             f"detect.model={json.dumps(str(weights))}",
             f"detect.image_size={IMAGE_SIZE_PX}",
             f"detect.classes={json.dumps(list(LABELS))}",
+            f"detect.score={MIN_SCORE}",
             f"render.video={json.dumps(video)}",
         ]
     )
@@ -116,7 +117,7 @@ def _run_and_score(out: Path, weights: Path, *, video: bool = True) -> tuple[Run
 
 
 def _scores(run: Run, report: Report) -> Scores:
-    from perception_batch.demo import Scores
+    from perception_batch.demo import LABELS, Scores
     from perception_batch.evaluate.report import Skipped
 
     def part(figures: object, name: str) -> Any:
@@ -124,14 +125,15 @@ def _scores(run: Run, report: Report) -> Scores:
 
     counts = run.manifest.counts
     detection = report.detection
-    by_class = {} if isinstance(detection, Skipped) else {row.label: row.ap50 for row in detection.classes}
+    rows = () if isinstance(detection, Skipped) else detection.classes
+    by_class = {row.label: row.ap50 for row in rows if row.label in LABELS}  # what the run was asked for
     return Scores(
         timesteps=counts["timesteps"],
         incomplete=counts["timesteps_incomplete"],
         pictures=counts["frames_in_log"],
         cameras=len(run.manifest.sync["cameras"]),
         sync_exact=part(report.sync, "exact_share"),
-        ap50=part(detection, "ap50"),
+        ap50=sum(by_class.values()) / len(by_class) if by_class else None,
         ap50_by_class=by_class,
         merge_f1=part(report.merges, "f1"),
         merge_precision=part(report.merges, "precision"),

@@ -354,5 +354,5 @@ def test_a_package_that_cannot_be_imported_is_one_line(tmp_path: Path, said: str
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert said.split(":")[0] in done.stderr
+    assert said.split(":", maxsplit=1)[0] in done.stderr
     assert advice in done.stderr

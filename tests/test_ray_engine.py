@@ -174,7 +174,9 @@ def test_ray_leaves_the_tables_of_one_process_though_workers_are_killed(
     landed = [(e["drive"], e["segment"]) for e in seen if e["event"] == "segment_landed"]
     assert len(set(landed)) == len(landed) == 5 + 3
     assert len({e["worker"] for e in seen if e["event"] == "segment_landed"}) >= 2
-    pages = [command for command in commands if "dashboard/dashboard.py" in command]  # Ray starts it in any case
+    pages = [
+        command for command in commands if "dashboard/dashboard.py" in command
+    ]  # Ray starts it in any case
     assert all("--disable-frontend" in command for command in pages)
     for name in good:
         log = next((tmp_path / "in").glob(f"{name}*"))

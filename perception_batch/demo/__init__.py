@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from perception_batch.demo.model import IMAGE_SIZE_PX, LABELS, packaged_model
+from perception_batch.demo.model import IMAGE_SIZE_PX, LABELS, MIN_SCORE, packaged_model
 from perception_batch.demo.scoreboard import MIN_HEIGHT_PX, MIN_VISIBLE, Scores, Speed, scoreboard
 
 __all__ = [
     "IMAGE_SIZE_PX",
     "LABELS",
     "MIN_HEIGHT_PX",
+    "MIN_SCORE",
     "MIN_VISIBLE",
     "Scores",
     "Speed",

@@ -7,29 +7,38 @@ import numpy.typing as npt
 
 from perception_batch.calibration import FloatArray
 
+IntArray = npt.NDArray[np.int64]
 
-def assignment(
-    first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], value: FloatArray
-) -> npt.NDArray[np.bool_]:
+
+def assignment(first: IntArray, second: IntArray, value: FloatArray) -> npt.NDArray[np.bool_]:
     """(M,) which pairs to choose so that nothing is in two of them and they are worth most together.
 
+    What is asked about several pairs of cameras at once costs little more than one: give each of them numbers of
+    its own.
+
     Args:
-        first: (M,) number of one part of each possible pair.
-        second: (M,) number of the other.
+        first: (M,) number of one part of each possible pair, from 0.
+        second: (M,) number of the other, from 0.
         value: (M,) what the pair is worth, above 0.
     """
-    mine, theirs = first.tolist(), second.tolist()
-    of_first, of_second = sorted(set(mine)), sorted(set(theirs))
-    if len(of_first) == len(mine) and len(of_second) == len(theirs):
-        return np.ones(len(value), bool)  # nobody has a choice
+    chosen: npt.NDArray[np.bool_] = (np.bincount(first)[first] == 1) & (
+        np.bincount(second)[second] == 1
+    )  # nobody has a choice
+    contested = (~chosen).nonzero()[0]
+    if not len(contested):
+        return chosen
     from scipy.optimize import linear_sum_assignment
 
-    row = {number: i for i, number in enumerate(of_first)}
-    column = {number: i for i, number in enumerate(of_second)}
-    rows, columns = [row[number] for number in mine], [column[number] for number in theirs]
-    worth = np.zeros((len(row), len(column)))
-    worth[rows, columns] = value
+    rows, columns = _counted(first[contested]), _counted(second[contested])
+    worth = np.zeros((int(rows.max()) + 1, int(columns.max()) + 1))
+    worth[rows, columns] = value[contested]
     taken = np.zeros(worth.shape, bool)
     taken[linear_sum_assignment(worth, maximize=True)] = True
-    chosen: npt.NDArray[np.bool_] = taken[rows, columns]
+    chosen[contested] = taken[rows, columns]
     return chosen
+
+
+def _counted(numbers: IntArray) -> IntArray:
+    """The same numbers without gaps between them, in the same order."""
+    place: IntArray = np.bincount(numbers).astype(bool).cumsum() - 1
+    return place[numbers]

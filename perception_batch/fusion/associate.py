@@ -68,53 +68,49 @@ def associate(
         overlaps: (C, C) symmetric: whether two cameras can see the same thing; False for one with itself.
         gate_sigma: Mahalanobis distance up to which two boxes may be one thing.
     """
-    n = len(boxes.camera)
-    groups: dict[int, list[int]] = {i: [i] for i in range(n)}
-    may = overlaps[boxes.camera[:, None], boxes.camera[None, :]]
-    may &= boxes.group[:, None] == boxes.group[None, :]
-    order = np.arange(n)
-    first, second = np.nonzero(may & (order[:, None] < order))
+    groups = {i: [i] for i in range(len(boxes.camera))}
+    numbers = np.arange(len(overlaps))
+    once = overlaps & (
+        numbers[:, None] < numbers
+    )  # the boxes are sorted by camera: the lower number comes first
+    may = once[boxes.camera].take(boxes.camera, 1)
+    may &= boxes.group[:, None] == boxes.group
+    first, second = may.nonzero()
     if not len(first):
         return list(groups.values())
-    value = _agreement(boxes, views, first, second, boxes.label[first], gate_sigma)
-    mixed = np.flatnonzero(boxes.label[first] != boxes.label[second])
-    if len(mixed):
-        other = _agreement(boxes, views, first[mixed], second[mixed], boxes.label[second[mixed]], gate_sigma)
-        value[mixed] = np.maximum(value[mixed], other)
-    near = np.flatnonzero(value > 0)
-    if len(near):
-        first, second, value = first[near], second[near], value[near]
-        own = boxes.row_as[np.arange(n), boxes.label]
-        ours, theirs = views.near_m[own[first]], views.near_m[own[second]]
-        value *= facing(
-            rays,
-            first,
-            second,
-            (ours[:, 0], theirs[:, 0]),
-            (ours[:, 1], theirs[:, 1]),
-            np.maximum(length_m[first], length_m[second]),
-        )
-    good = np.flatnonzero(value > 0)
+    value = _agreement(boxes, views, first, second, gate_sigma)
+    good = (value > 0).nonzero()[0]
+    first, second, value = first[good], second[good], value[good]
+    near, far = views.near_m.take(boxes.row_as[np.arange(len(boxes.label)), boxes.label], 0).T
+    good = facing(
+        rays,
+        first,
+        second,
+        (near[first], near[second]),
+        (far[first], far[second]),
+        np.maximum(length_m[first], length_m[second]),
+    ).nonzero()[0]
     if not len(good):
         return list(groups.values())
     first, second, value = first[good], second[good], value[good]
+    links = _links(boxes.camera, first, second, _remembered(boxes.track[first], boxes.track[second], value))
+    agreed = set(links)
     # Boxes whose cameras share nothing cannot contradict each other.
-    may[first, second] = may[second, first] = False
-    contradicts = may.tobytes()  # as Python reads it fastest, one byte a pair
-    value = _remembered(boxes.track[first], boxes.track[second], value)
-    links = _links(boxes.camera, first, second, value)
-    leader = list(range(n))
-    cameras = [{camera} for camera in boxes.camera.tolist()]
+    camera, share = boxes.camera.tolist(), overlaps.tolist()
+    leader = list(range(len(camera)))
     for i, j in links:
         a, b = sorted((leader[i], leader[j]))
         if a == b:
             continue
-        if cameras[a] & cameras[b] or any(contradicts[k * n + m] for k in groups[a] for m in groups[b]):
+        if any(
+            camera[k] == camera[m] or (share[camera[k]][camera[m]] and (min(k, m), max(k, m)) not in agreed)
+            for k in groups[a]
+            for m in groups[b]
+        ):
             continue
         for k in groups[b]:
             leader[k] = a
         groups[a] = sorted(groups[a] + groups.pop(b))
-        cameras[a] |= cameras[b]
     return [groups[key] for key in sorted(groups)]
 
 
@@ -129,34 +125,48 @@ def _agreement(
     views: Views,
     first: npt.NDArray[np.int64],
     second: npt.NDArray[np.int64],
-    label: npt.NDArray[np.int64],
     gate_sigma: float,
 ) -> FloatArray:
-    """(M,) worth 0..1 of taking pairs of boxes for one thing of class `label`; 0 outside the gate.
+    """(M,) worth 0..1 of taking pairs of boxes for one thing, of the class of either; 0 outside the gate.
 
     The difference of two views is free of what they share: both err alike if the car is tall. For boxes
     cut by the image border the views' own covariances span what the border hides, so that two ends of one
     lorry meet. Distance counts on the ground plane.
     """
+    pairs = len(first)
+    label = boxes.label[first]
+    mixed = (label != boxes.label[second]).nonzero()[0]
+    label = np.concatenate([label, boxes.label[second[mixed]]])  # the pairs, and again those of two labels
+    first, second = np.concatenate([first, first[mixed]]), np.concatenate([second, second[mixed]])
     a, b = boxes.row_as[first, label], boxes.row_as[second, label]
-    d = views.position_m[a, :2] - views.position_m[b, :2]
-    own = views.own_m2[a] + views.own_m2[b]
-    shared = views.shared_m[a] - views.shared_m[b]
+
+    count = len(views.known)
+    told = np.empty((10, count))
+    told[:2] = views.position_m.T[:2]
+    told[2:6] = views.shared_m.reshape(count, 4).T
+    told[6:] = views.own_m2.reshape(count, 4).T
+    ours, theirs = told.take(a, 1), told.take(b, 1)
+    x, y, size_x, size_y, ground_x, ground_y = ours[:6] - theirs[:6]
+    own = ours[6:] + theirs[6:]
     followed = (boxes.track[first] >= 0) & (boxes.track[first] == boxes.track[second])
     between = np.abs(boxes.late_s[first] - boxes.late_s[second])
-    between = np.where(np.isfinite(between), between, _UNKNOWN_LATENESS_S)
+    between[np.isnan(between)] = _UNKNOWN_LATENESS_S
     motion = _STILL_M**2 + np.where(followed, 0.0, _TRAFFIC_MPS * between) ** 2
-    xx = own[:, 0, 0] + (shared[:, :, 0] ** 2).sum(axis=1) + motion
-    yy = own[:, 1, 1] + (shared[:, :, 1] ** 2).sum(axis=1) + motion
-    xy = own[:, 0, 1] + (shared[:, :, 0] * shared[:, :, 1]).sum(axis=1)
+    xx = own[0] + (size_x**2 + ground_x**2) + motion
+    yy = own[3] + (size_y**2 + ground_y**2) + motion
+    xy = own[1] + (size_x * size_y + ground_x * ground_y)
     determinant = np.maximum(xx * yy - xy**2, 1e-12)
-    d2 = (yy * d[:, 0] ** 2 - 2 * xy * d[:, 0] * d[:, 1] + xx * d[:, 1] ** 2) / determinant
-    worth = (1 - np.minimum(np.where(np.isfinite(d2), d2, np.inf) / gate_sigma**2, 1.0)) ** 2
-    relabelled = (boxes.label[first] != label) | (boxes.label[second] != label)
-    vague = ~(views.known[a] & views.known[b])
+    d2 = (yy * x**2 - 2 * xy * x * y + xx * y**2) / determinant
+    d2[~np.isfinite(d2)] = np.inf
     # Squared: one perfect match is worth more than two that barely pass the gate.
-    scaled: FloatArray = worth * (1 - _RELABEL_COST * relabelled) * (1 - _VAGUE_COST * vague)
-    return scaled
+    worth: FloatArray = (1 - np.minimum(d2 / gate_sigma**2, 1.0)) ** 2
+    vague = ~(views.known[a] & views.known[b])
+    worth *= 1 - _VAGUE_COST * vague
+    # What is of two labels is of the one that suits better, and not as good as what is of one.
+    worth[mixed] *= 1 - _RELABEL_COST
+    worth[pairs:] *= 1 - _RELABEL_COST
+    worth[mixed] = np.maximum(worth[mixed], worth[pairs:])
+    return worth[:pairs]
 
 
 def _links(
@@ -173,12 +183,8 @@ def _links(
         second: (M,) the other.
         value: (M,) what the pair is worth, above 0.
     """
-    between: dict[tuple[int, int], list[int]] = {}
-    cameras = zip(camera[first].tolist(), camera[second].tolist(), strict=True)
-    for k, pair in enumerate(cameras):
-        between.setdefault(pair, []).append(k)
-    assigned = np.zeros(len(value), bool)
-    for rows in between.values():
-        assigned[rows] = assignment(first[rows], second[rows], value[rows])
+    # A box has one partner in each other camera: as if it were another box for each.
+    count = int(camera[-1]) + 1
+    assigned = assignment(first * count + camera[second], second * count + camera[first], value)
     order = np.lexsort((second, first, -value, ~assigned))
     return list(zip(first[order].tolist(), second[order].tolist(), strict=True))

@@ -63,35 +63,39 @@ def _meets(
     """(M,) whether what the boxes `of` span, between two ranges, overlaps the boxes `seen_by` as these see it."""
     start, stop = _span(rays, of, length_m / np.maximum(nearest_m, _TOO_NEAR_M))
     low, high = _span(rays, seen_by, length_m / np.maximum(other_nearest_m, _TOO_NEAR_M))
-    middle = rays.azimuth_rad[seen_by]
-    offset = rays.origin_m[of, :2] - rays.origin_m[seen_by, :2]
-    angles = np.empty((6, len(of)))
-    close = np.zeros(len(of), bool)
     # The middle at its farthest comes first: the other bearings are counted the short way round from it.
-    for line, edge in enumerate((0.5 * (start + stop), start, stop)):
-        bearing = rays.azimuth_rad[of] + edge
-        for half, range_m in enumerate((farthest_m, nearest_m)):
-            x = offset[:, 0] + range_m * np.cos(bearing)
-            y = offset[:, 1] + range_m * np.sin(bearing)
-            close |= x * x + y * y < _TOO_NEAR_M**2
-            angles[2 * line + half] = np.arctan2(y, x) - middle
-    first = (angles[0] + np.pi) % (2 * np.pi) - np.pi
-    angles = first + (angles - angles[0] + np.pi) % (2 * np.pi) - np.pi
+    bearing = np.empty((3, 1, len(of)))
+    bearing[0, 0], bearing[1, 0], bearing[2, 0] = 0.5 * (start + stop), start, stop
+    bearing += rays.azimuth_rad[of]
+    range_m = np.stack([farthest_m, nearest_m])
+    offset = rays.origin_m[of] - rays.origin_m[seen_by]
+    x = offset[:, 0] + range_m * np.cos(bearing)
+    y = offset[:, 1] + range_m * np.sin(bearing)
+    close = (x * x + y * y < _TOO_NEAR_M**2).any(axis=(0, 1))
+    angles = (np.arctan2(y, x) - rays.azimuth_rad[seen_by]).reshape(6, -1)
+    first = _short_way(angles[0])
+    angles = first + _short_way(angles - angles[0])
     meets: npt.NDArray[np.bool_] = close | ((angles.min(axis=0) <= high) & (angles.max(axis=0) >= low))
     return meets
+
+
+def _short_way(angle_rad: FloatArray) -> FloatArray:
+    """Angles in [-pi, pi]."""
+    way: FloatArray = angle_rad - 2 * np.pi * np.rint(angle_rad / (2 * np.pi))
+    return way
 
 
 def _span(
     rays: BoxRays, rows: npt.NDArray[np.int64], hidden_rad: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """(M,) right and left end of boxes against their middle's bearing, with slack and what borders may hide."""
-    sides, cut = rays.side_rad[rows], rays.cut_side[rows]
-    width = np.abs(sides[:, 0] - sides[:, 1])
-    slack = _SLACK_RAD + _SLACK_SHARE * width
+    one, other = rays.side_rad[rows].T
+    cut_one, cut_other = rays.cut_side[rows].T
+    slack = _SLACK_RAD + _SLACK_SHARE * np.abs(one - other)
     hidden = np.minimum(hidden_rad, _WIDEST_RAD)
-    left = sides[:, 0] > sides[:, 1]
-    cut_left, cut_right = np.where(left, cut[:, 0], cut[:, 1]), np.where(left, cut[:, 1], cut[:, 0])
+    swapped = one > other
+    cut_right, cut_left = np.where(swapped, cut_other, cut_one), np.where(swapped, cut_one, cut_other)
     return (
-        sides.min(axis=1) - slack - np.where(cut_right, hidden, 0.0),
-        sides.max(axis=1) + slack + np.where(cut_left, hidden, 0.0),
+        np.minimum(one, other) - slack - np.where(cut_right, hidden, 0.0),
+        np.maximum(one, other) + slack + np.where(cut_left, hidden, 0.0),
     )

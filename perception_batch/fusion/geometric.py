@@ -13,28 +13,27 @@ from perception_batch.calibration import FloatArray, Intrinsics, Rig
 from perception_batch.config import CameraConfig, FuseConfig
 from perception_batch.errors import printable
 from perception_batch.fusion.associate import Candidates, associate
+from perception_batch.fusion.boxes import Boxes, BoxSelector
 from perception_batch.fusion.class_doubt import Mixture, mixed
 from perception_batch.fusion.cues import Cues, Sizes, read_cues
 from perception_batch.fusion.ground import Ground, GroundEstimator, cameras_under, find_ground
 from perception_batch.fusion.lens import BoxImage, BoxRays, RayTables, box_rays, low_edge
 from perception_batch.fusion.lidar_cue import Told, with_lidar
-from perception_batch.fusion.objects import Box, Group, ObjectMaker, verdicts
+from perception_batch.fusion.objects import Groups, ObjectMaker
 from perception_batch.fusion.overlap import overlapping
 from perception_batch.fusion.position import Views, locate, sketch
 from perception_batch.fusion.predicted import follow
 from perception_batch.fusion.ranges import find_ranges
-from perception_batch.fusion.suppress import LabelRule, duplicates, low_edge_hidden, reasons_against, rule_for
+from perception_batch.fusion.suppress import low_edge_hidden
 from perception_batch.fusion.surface import GroundUnder, SurfaceEstimator, flat_under
 from perception_batch.geometry import SE3
-from perception_batch.ontology import ObjectClass, Ontology
+from perception_batch.ontology import Ontology
 from perception_batch.types import (
     Detections,
-    FusedObject,
     Fusion,
     LidarRanges,
     Observation,
     Prediction,
-    SuppressedReason,
 )
 
 logger = logging.getLogger(__name__)
@@ -64,26 +63,38 @@ class GeometricFuser:
     ) -> None:
         self._rig = rig
         self._ontology = ontology
-        self._labels = dict(labels)
         self._settings = settings
-        self._score = detect_score
-        self._classes = detect_classes
         self._cameras = dict(cameras)
         self._plain = CameraConfig()  # for cameras that the config does not name
+        self._selector = BoxSelector(
+            ontology,
+            dict(labels),
+            self._cameras,
+            detect_score=detect_score,
+            detect_classes=detect_classes,
+            duplicate_iou=settings.duplicate_iou,
+        )
+        self._maker = ObjectMaker(ontology, labels)
         self._mount = self._ground = find_ground(rig, settings)
         self._histogram = (
             GroundEstimator(settings.ground_sigma_m) if self._ground.source == "unknown" else None
         )
         self._surface = SurfaceEstimator(len(rig.cameras), settings) if settings.ground_memory_s > 0 else None
-        self._rules: dict[tuple[str, int], LabelRule] = {}
         self._tables = RayTables()
         self._lenses: dict[tuple[str, tuple[int, int], Intrinsics], int | None] = {}
         self._unfit: set[str] = set()
-        self._named: set[str] = set()
-        self._maker = ObjectMaker(ontology, self._labels)
+        # Classes, groups and cameras by number from here on: rows of these tables.
+        self._class_names = list(ontology.classes)
+        self._class_number = {name: k for k, name in enumerate(ontology.classes)}
+        self._class_sizes = Sizes.of(list(ontology.classes.values()))
+        groups = {entry.group: None for entry in ontology.classes.values()}
+        self._group_number = {group: g for g, group in enumerate(groups)}
+        self._group_of: dict[str, int] = {}  # of a label that a prediction has; -1: none
+        self._class_group = np.array(
+            [self._group_number[entry.group] for entry in ontology.classes.values()], np.int64
+        )
         self._camera_number = {name: i for i, name in enumerate(sorted(rig.cameras))}
         self._limits_m = np.array([self._max_range(name) for name in sorted(rig.cameras)])
-        self._group_number: dict[str, int] = {}
         self._overlaps = np.zeros((len(rig.cameras),) * 2, bool)
         for a, b in overlapping(rig):
             i, j = self._camera_number[a], self._camera_number[b]
@@ -124,111 +135,63 @@ class GeometricFuser:
         """Objects of one timestep; see `Fuser.fuse`."""
         if len(self._lenses) > max(_LENSES_KEPT, 4 * len(detections)):
             self._tables, self._lenses = RayTables(), {}
-        every, suppressed = self._kept(detections)
-        boxes: list[Box] = []
+        boxes, reasons = self._selector.select(detections)
+        camera = np.full(len(boxes.rules), -1, np.int64)  # number, where its lens and pose are known
+        late_s = np.full(len(boxes.rules), np.nan)
         images: list[BoxImage] = []
-        offsets: list[float] = []
-        seeing: list[int] = []  # positions in `boxes` of those with rays, in the order of `rays`
-        for camera, kept in every.items():
-            own = (lenses or {}).get(camera)
-            lens = self._lens(camera, image_hw[camera], own)
-            if lens is not None and camera in base_now_SE3_camera:
-                rows = [b.observation.detection for b in kept]
-                xyxy = detections[camera].xyxy[rows].astype(np.float64)
-                model = (own or self._rig.cameras[camera].intrinsics).model
-                pose = base_now_SE3_camera[camera]
-                images.append(self._image(camera, xyxy, lens, image_hw[camera], pose, model == "equidistant"))
-                seeing.extend(range(len(boxes), len(boxes) + len(kept)))
-                late = math.nan
-                if stamp_ns is not None and frame_stamps_ns is not None:
-                    late = (frame_stamps_ns.get(camera, stamp_ns) - stamp_ns) * 1e-9
-                offsets += [late] * len(kept)
-            boxes.extend(kept)
-        # An unknown label has no size and no group, so no position and no partners.
-        known = [k for k, i in enumerate(seeing) if boxes[i].rule.entry is not None]
-        located = [seeing[k] for k in known]
-        objects: list[FusedObject] = []
-        if located:
-            joined = box_rays(images, self._tables)
-            if len(known) < len(seeing):
-                joined = joined.take(np.array(known, np.int64))
-            late_s = np.array([offsets[k] for k in known])
-            chosen = [boxes[i] for i in located]
-            objects, inside = self._located(chosen, joined, late_s, predictions, stamp_ns, lidar or {})
-            for observation in inside:
-                suppressed[observation.camera][observation.detection] = "ego_mask"
-        placed = set(located)
-        for i, box in enumerate(boxes):
-            if i not in placed:
-                objects.append(self._maker.alone(box))
-        objects.sort(key=_rank)
-        numbers = {camera: [-1] * len(found) for camera, found in detections.items()}
-        for number, item in enumerate(objects):
-            for seen in item.observations:
-                numbers[seen.camera][seen.detection] = number
-        object_of = {camera: np.array(of, np.int32) for camera, of in numbers.items()}
-        return Fusion(tuple(objects), object_of, {camera: tuple(suppressed[camera]) for camera in detections})
-
-    def _kept(
-        self, detections: Mapping[str, Detections]
-    ) -> tuple[dict[str, list[Box]], dict[str, list[SuppressedReason]]]:
-        """By camera: the boxes that count, if any, by number; and the reasons against those that do not."""
-        suppressed: dict[str, list[SuppressedReason]] = {}
-        alive: list[tuple[str, int, float, LabelRule]] = []  # camera by camera, by falling score
-        parts, counts = [], []
-        for camera in sorted(detections):
-            found, config = detections[camera], self._cameras.get(camera, self._plain)
-            rules = [self._rule(camera, number) for number in found.class_id.tolist()]
-            reasons = suppressed[camera] = reasons_against(found, rules, config.mask)
-            scores = found.score.tolist()
-            order = [i for i, reason in enumerate(reasons) if not reason]
-            order.sort(key=scores.__getitem__, reverse=True)  # equal ones stay in order
-            alive += [(camera, i, scores[i], rules[i]) for i in order]
-            parts.append(found.xyxy[order])
-            counts.append(len(order))
-        kept: dict[str, list[Box]] = {}
-        if not alive:
-            return kept, suppressed
-        same = duplicates(
-            np.concatenate(parts).astype(np.float64),
-            np.repeat(np.arange(len(counts)), counts),
-            [rule.group for _, _, _, rule in alive],
-            self._settings.duplicate_iou,
-        )
-        for camera, i in (alive[row][:2] for rows in same.values() for row in rows):
-            suppressed[camera][i] = "duplicate"
-        for row, (camera, i, score, rule) in enumerate(alive):
-            if suppressed[camera][i]:
+        for name, part in boxes.parts.items():
+            own = (lenses or {}).get(name)
+            if part.start == part.stop or name not in base_now_SE3_camera:
                 continue
-            evidence: tuple[tuple[str, float], ...] = ((rule.name, score),)
-            if row in same:
-                evidence += tuple((alive[k][3].name, alive[k][2]) for k in same[row])
-            kept.setdefault(camera, []).append(Box(Observation(camera, i), score, rule, evidence))
-            if rule.entry is None and rule.name not in self._named:
-                self._named.add(rule.name)
-                logger.warning(
-                    "label %s is not in the ontology: its boxes get no position and are not merged",
-                    printable(rule.name),
-                )
-        for boxes in kept.values():
-            boxes.sort(key=lambda box: box.observation.detection)
-        return kept, suppressed
-
-    def _rule(self, camera: str, number: int) -> LabelRule:
-        rule = self._rules.get((camera, number))
-        if rule is None:
-            config = self._cameras.get(camera, self._plain)
-            scores: list[float | Mapping[str, float]] = [self._score]
-            if config.score is not None:
-                scores.insert(0, config.score)
-            rule = self._rules[camera, number] = rule_for(
-                self._labels.get(number, f"class {number}"),
-                self._ontology,
-                frozenset(self._labels.values()),
-                self._classes if config.classes is None else config.classes,
-                scores,
+            lens = self._lens(name, image_hw[name], own)
+            if lens is not None:
+                model = (own or self._rig.cameras[name].intrinsics).model
+                pose = base_now_SE3_camera[name]
+                xyxy = boxes.xyxy[part]
+                images.append(self._image(name, xyxy, lens, image_hw[name], pose, model == "equidistant"))
+                camera[part] = self._camera_number[name]
+                if stamp_ns is not None and frame_stamps_ns is not None:
+                    late_s[part] = (frame_stamps_ns.get(name, stamp_ns) - stamp_ns) * 1e-9
+        groups, views = Groups(), None
+        inside: list[Observation] = []
+        # An unknown label has no size and no group, so no position and no partners.
+        label = np.array([self._class_number.get(rule.name, -1) for rule in boxes.rules], np.int64)
+        placeable = (camera >= 0) & (label >= 0)
+        rest: list[int] = (~placeable).nonzero()[0].tolist()
+        if len(rest) == 0 < len(label):
+            rays = box_rays(images, self._tables)
+            groups, views, inside = self._located(
+                boxes, label, rays, camera, late_s, predictions, stamp_ns, lidar or {}
             )
-        return rule
+        elif len(rest) < len(label):
+            rays = box_rays(images, self._tables).take(placeable[camera >= 0].nonzero()[0])
+            located = placeable.nonzero()[0]
+            numbers = located.tolist()
+            groups, views, inside = self._located(
+                boxes.take(numbers),
+                label[located],
+                rays,
+                camera[located],
+                late_s[located],
+                predictions,
+                stamp_ns,
+                lidar or {},
+            )
+            groups = groups.of_all(numbers)
+        for i in rest:
+            groups.add([i], next(iter(boxes.verdicts([i]))), [], math.nan)
+        for observation in inside:
+            reasons[observation.camera][observation.detection] = "ego_mask"
+        objects, order = self._maker.make(boxes, groups, views)
+        object_of = [-1] * sum(map(len, detections.values()))
+        for number, k in enumerate(order):
+            for i in groups.members[k]:
+                object_of[boxes.rows[i]] = number
+        every, of_camera, start = np.array(object_of, np.int32), {}, 0
+        for name in boxes.parts:
+            stop = start + len(detections[name])
+            of_camera[name], start = every[start:stop], stop
+        return Fusion(tuple(objects), of_camera, {name: tuple(why) for name, why in reasons.items()})
 
     def _lens(self, camera: str, hw: tuple[int, int], own: Intrinsics | None) -> int | None:
         """The camera's lens (`own`, else the rig's) for images of this size; None where it does not fit, said once."""
@@ -271,42 +234,40 @@ class GeometricFuser:
 
     def _located(
         self,
-        boxes: Sequence[Box],
+        boxes: Boxes,
+        label: npt.NDArray[np.int64],
         rays: BoxRays,
+        camera: npt.NDArray[np.int64],
         late_s: FloatArray,
         predictions: Sequence[Prediction],
         stamp_ns: int | None,
         lidar: Mapping[str, LidarRanges],
-    ) -> tuple[list[FusedObject], list[Observation]]:
-        """Objects of boxes whose rays are known, and the observations of what lies inside the own vehicle."""
-        camera = np.array([self._camera_number[box.observation.camera] for box in boxes], np.int64)
-        group = np.array([self._number_of(box.rule.group) for box in boxes], np.int64)
-        entries, row_as, source = self._taken_for(boxes, camera, group)
-        names = {entry.name: k for k, entry in enumerate(entries)}
-        label = np.array([names[box.rule.name] for box in boxes], np.int64)
-        own = row_as[np.arange(len(boxes)), label]
+    ) -> tuple[Groups, Views, list[Observation]]:
+        """Groups of boxes whose rays are known; where they are; and what lies inside the own vehicle."""
+        group = self._class_group[label]
+        row_as, source, kind = self._taken_for(boxes, label, camera)
+        own = row_as[np.arange(len(label)), label]
         limits = self._limits_m[camera]
 
         of_row = rays.take(source)
-        sizes = self._sizes(entries, row_as)
+        sizes = self._class_sizes.take(kind)
         cues = read_cues(of_row, sizes, self._settings)
-        under = self._under(rays, camera, cues.take(own), self._sure(boxes, rays), stamp_ns)
+        sure = (np.array(boxes.scores) >= _GROUND_SCORE) & (rays.height_px >= _GROUND_HEIGHT_PX)
+        under = self._under(rays, camera, cues, own, sure, stamp_ns)
 
         ranges = by_box = find_ranges(of_row, sizes, cues, under.take(source), self._settings)
-        told = Told.of(lidar, [box.observation for box in boxes]) if lidar else None
+        told = Told.of(lidar, boxes.observations) if lidar else None
         if told is not None:
             unheaded = np.full(len(source), np.nan)
             stands = told.take(source).to_contact(sizes, of_row.azimuth_rad, unheaded)
             ranges = with_lidar(by_box, cues, stands)
-        yaw_rad, track = np.full(len(boxes), np.nan), np.full(len(boxes), -1, np.int64)
+        yaw_rad, track = np.full(len(label), np.nan), np.full(len(label), -1, np.int64)
         moved_m = None
         if predictions:
             ahead_s = np.where(np.isfinite(late_s), late_s, 0.0)
-            about = sketch(rays, sizes.take(own), ranges.take(own))
-            words = [box.rule.group for box in boxes]
-            followed = follow(
-                predictions, self._ontology, words, camera, ahead_s, about, self._settings.gate_sigma
-            )
+            about = sketch(rays, sizes, ranges, own)
+            of_track = self._groups_of(predictions)
+            followed = follow(predictions, of_track, group, camera, ahead_s, about, self._settings.gate_sigma)
             yaw_rad, track = followed.yaw_rad, followed.track
             moved_m = followed.velocity_mps * ahead_s[:, None]
             if told is not None:
@@ -319,103 +280,129 @@ class GeometricFuser:
         candidates = Candidates(camera, group, label, row_as, track, late_s)
         lengths = sizes.mean[own, 0] + 2 * sizes.sd[own, 0]
         together = associate(candidates, views, rays, lengths, self._overlaps, self._settings.gate_sigma)
-        groups: list[Group] = []
+        groups, views = self._decided(boxes, together, label, own, row_as, yaw_rad, views)
         inside: list[Observation] = []
-        mixtures: list[Mixture] = []
-        rows_of, own_rows, yaws = row_as.tolist(), own.tolist(), yaw_rad.tolist()
-        for members in together:
-            seen = [boxes[i] for i in members]
-            if len(seen) == 1 and len(seen[0].evidence) == 1:  # most are
-                name, rows, yaw = seen[0].rule.name, [own_rows[members[0]]], yaws[members[0]]
-            else:
-                says = verdicts(seen)
-                name = next(iter(says))
-                k = names[name]
-                # Two cameras that share nothing may be joined by a third whose word for it one of them never heard.
-                rows = [rows_of[i][k] if rows_of[i][k] >= 0 else own_rows[i] for i in members]
-                yaw = next(
-                    (yaws[i] for i in members if yaws[i] == yaws[i]), math.nan
-                )  # the first that is no NaN
-                if len(says) > 1 and any(len(box.evidence) > 1 for box in seen):
-                    in_doubt = [(names[word], score) for word, score in says.items()]
-                    for n, i in enumerate(members):
-                        may = [(rows_of[i][k], score) for k, score in in_doubt if rows_of[i][k] >= 0]
-                        if len(may) > 1 and may[0][0] == rows[n]:
-                            rows[n] = len(source) + len(mixtures)
-                            mixtures.append(([row for row, _ in may], [score for _, score in may]))
-            groups.append(Group(seen, name, rows, yaw))
-        views = mixed(views, mixtures)
         if self._settings.ego_footprint_m is not None:
-            own_vehicle = [self._in_own_vehicle(views, group.rows) for group in groups]
-            inside = [
-                o.observation for g, is_own in zip(groups, own_vehicle, strict=True) if is_own for o in g.seen
-            ]
-            groups = [g for g, is_own in zip(groups, own_vehicle, strict=True) if not is_own]
-        return self._maker.make(groups, views), inside
+            own_vehicle = [self._in_own_vehicle(views, rows) for rows in groups.rows]
+            lost = [members for members, is_own in zip(groups.members, own_vehicle, strict=True) if is_own]
+            inside = [boxes.observations[i] for members in lost for i in members]
+            groups = groups.take(k for k, is_own in enumerate(own_vehicle) if not is_own)
+        return groups, views, inside
+
+    def _decided(
+        self,
+        boxes: Boxes,
+        together: list[list[int]],
+        label: npt.NDArray[np.int64],
+        own: npt.NDArray[np.int64],
+        row_as: npt.NDArray[np.int64],
+        yaw_rad: FloatArray,
+        views: Views,
+    ) -> tuple[Groups, Views]:
+        """Class and heading of what is one thing, and `views` with rows for what is of a class in doubt.
+
+        Args:
+            boxes: N.
+            together: which of them are one thing.
+            label: (N,) number of the class.
+            own: (N,) row of `views` of each, taken for its own class.
+            row_as: see `Candidates`.
+            yaw_rad: (N,) heading; NaN where unknown.
+            views: where they are.
+        """
+        # As of the first box and its word, which most have no more of.
+        first = [members[0] for members in together]
+        groups = Groups(
+            together,
+            [self._class_names[k] for k in label[first].tolist()],
+            own[first][:, None].tolist(),
+            yaw_rad[first].tolist(),
+        )
+        more = {g for g, members in enumerate(together) if len(members) > 1}
+        if boxes.doubled:
+            more.update(g for g, members in enumerate(together) if members[0] in boxes.doubled)
+        rows_of, own_rows, yaws = row_as.tolist(), own.tolist(), yaw_rad.tolist()
+        mixtures: list[Mixture] = []
+        for g in sorted(more):
+            members = together[g]
+            says = boxes.verdicts(members)
+            groups.names[g] = next(iter(says))
+            k = self._class_number[groups.names[g]]
+            # Two cameras that share nothing may be joined by a third whose word for it one of them never heard.
+            rows = groups.rows[g] = [rows_of[i][k] if rows_of[i][k] >= 0 else own_rows[i] for i in members]
+            headed = [yaws[i] for i in members if not math.isnan(yaws[i])]
+            groups.yaws_rad[g] = headed[0] if headed else math.nan
+            if len(says) > 1 and any(i in boxes.doubled for i in members):
+                in_doubt = [(self._class_number[word], score) for word, score in says.items()]
+                for n, i in enumerate(members):
+                    may = [(rows_of[i][k], score) for k, score in in_doubt if rows_of[i][k] >= 0]
+                    if len(may) > 1 and may[0][0] == rows[n]:
+                        rows[n] = len(views.known) + len(mixtures)
+                        mixtures.append(([row for row, _ in may], [score for _, score in may]))
+        return groups, mixed(views, mixtures)
 
     def _taken_for(
-        self, boxes: Sequence[Box], camera: npt.NDArray[np.int64], group: npt.NDArray[np.int64]
-    ) -> tuple[list[ObjectClass], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        self,
+        boxes: Boxes,
+        label: npt.NDArray[np.int64],
+        camera: npt.NDArray[np.int64],
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Every box is placed once for each class that it may turn out to be.
 
         Returns:
-            the K classes at stake, in the ontology's order; (N, K) row of box n taken for class k, -1 where it
-            cannot be; the box of each row.
+            (N, K) row of box n taken for class k, -1 where it cannot be; the box of each row; the class of each row.
         """
-        present = {name for box in boxes for name, _ in box.evidence}
-        entries = [entry for name, entry in self._ontology.classes.items() if name in present]
-        number = {entry.name: k for k, entry in enumerate(entries)}
-        called = np.zeros((len(self._camera_number), len(entries)), bool)  # what each camera calls anything
-        mine = np.zeros((len(boxes), len(entries)), bool)
-        words = [(i, number[name]) for i, box in enumerate(boxes) for name, _ in box.evidence]
-        at = np.array(words, np.int64).T
-        mine[at[0], at[1]] = True
-        called[camera[at[0]], at[1]] = True
-        beside = (self._overlaps.astype(np.int64) @ called.astype(np.int64)) > 0  # what its neighbours do
-        of_class = np.array([self._number_of(entry.group) for entry in entries])
-        may = (mine | beside[camera]) & (group[:, None] == of_class)
+        mine = np.zeros((len(label), len(self._class_group)), bool)
+        called = np.zeros(
+            (len(self._camera_number), len(self._class_group)), bool
+        )  # by each camera, anything
+        mine[np.arange(len(label)), label] = True
+        called[camera, label] = True
+        for i, says in boxes.doubled.items():
+            for name, _ in says:
+                mine[i, self._class_number[name]] = called[camera[i], self._class_number[name]] = True
+        beside = self._overlaps @ called  # what its neighbours do
+        may = (mine | beside[camera]) & (self._class_group[label][:, None] == self._class_group)
         row_as = np.where(may, np.cumsum(may).reshape(may.shape) - 1, -1)
-        return entries, row_as, np.nonzero(may)[0]
+        return row_as, *may.nonzero()
 
-    @staticmethod
-    def _sizes(entries: list[ObjectClass], row_as: npt.NDArray[np.int64]) -> Sizes:
-        of_class = Sizes.of(entries)
-        kind = np.nonzero(row_as >= 0)[1]
-        return Sizes(of_class.mean[kind], of_class.sd[kind], of_class.on_ground[kind])
-
-    def _number_of(self, group: str) -> int:
-        return self._group_number.setdefault(group, len(self._group_number))
-
-    def _sure(self, boxes: Sequence[Box], rays: BoxRays) -> npt.NDArray[np.bool_]:
-        """(N,) which boxes are good enough to teach where the ground is."""
-        score = np.array([box.score for box in boxes])
-        return (score >= _GROUND_SCORE) & (rays.height_px >= _GROUND_HEIGHT_PX)
+    def _groups_of(self, predictions: Sequence[Prediction]) -> npt.NDArray[np.int64]:
+        """(T,) number of the class group of each; -1 where the ontology has none."""
+        labels = [prediction.label for prediction in predictions]
+        for label in set(labels).difference(self._group_of):
+            entry = self._ontology.find(label)
+            self._group_of[label] = -1 if entry is None else self._group_number[entry.group]
+        return np.array(list(map(self._group_of.__getitem__, labels)), np.int64)
 
     def _under(
         self,
         rays: BoxRays,
         camera: npt.NDArray[np.int64],
         cues: Cues,
+        own: npt.NDArray[np.int64],
         sure: npt.NDArray[np.bool_],
         stamp_ns: int | None,
     ) -> GroundUnder:
-        """The ground under each box, after the boxes of this timestep had their say."""
+        """The ground under each box, after the boxes of this timestep had their say; `own`: their rows of `cues`."""
+        has_height, u_height = cues.has_height[own], cues.u_height[own]
+        contact_z, contact_var = cues.contact_z_m[own], cues.contact_var_m2[own]
         if self._histogram is not None:
-            run = 1 / cues.u_height[sure]
+            run = 1 / u_height[sure]
             pitch = math.radians(self._settings.pitch_sigma_deg)
-            sigma = np.sqrt(cues.contact_var_m2[sure]) + pitch * run
-            self._histogram.add(cues.contact_z_m[sure], sigma**-2.0)
+            sigma = np.sqrt(contact_var[sure]) + pitch * run
+            self._histogram.add(contact_z[sure], sigma**-2.0)
             self._mount = self._ground = self._histogram.ground()
         if self._surface is None or not math.isfinite(self._mount.z_m):
             return flat_under(self._ground, len(sure), self._settings)
         # Without a height of its own a box is asked about where the flat ground would have it.
         drop = np.maximum(-rays.tan_low, 0.01)
-        run = np.clip((rays.origin_m[:, 2] - self._mount.z_m) / drop, 1.0, self._settings.max_range_m)
-        run = np.where(cues.has_height, 1 / np.where(cues.has_height, cues.u_height, 1.0), run)
+        run = (rays.origin_m[:, 2] - self._mount.z_m) / drop
+        run = np.minimum(np.maximum(run, 1.0), self._settings.max_range_m)
+        run = np.where(has_height, 1 / np.where(has_height, u_height, 1.0), run)
         toward = np.stack([np.cos(rays.azimuth_rad), np.sin(rays.azimuth_rad)], axis=1)
         contact = rays.origin_m[:, :2] + run[:, None] * toward
-        told = np.where(sure, cues.contact_z_m, np.nan)
-        under = self._surface.look(self._mount, contact, run, camera, told, cues.contact_var_m2, stamp_ns)
+        told = np.where(sure, contact_z, np.nan)
+        under = self._surface.look(self._mount, contact, run, camera, told, contact_var, stamp_ns)
         self._ground = self._surface.ground(self._mount)
         return under
 
@@ -432,9 +419,3 @@ class GeometricFuser:
     def _max_range(self, camera: str) -> float:
         own = self._cameras.get(camera, self._plain).max_range_m
         return min(self._settings.max_range_m, own if own is not None else math.inf)
-
-
-def _rank(item: FusedObject) -> tuple[float, str, int]:
-    """By falling score, then by observation: a detection is part of one object only."""
-    first = item.observations[0]
-    return -item.score, first.camera, first.detection

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perception_batch.calibration import FloatArray, Intrinsics
+from perception_batch.fusion.pairs import pairs_within
 from perception_batch.geometry import SE3
 
 # Linear interpolation over s px errs by s² / 8f² rad at most: 0.03 px at s = 16, f = 1000 px.
@@ -17,7 +18,6 @@ _UPRIGHT = 0.3  # an optical axis with less of it in the plane has no heading wo
 _OUTWARD = np.array(
     [1.0, 1.0, -1.0, -1.0]
 )  # left and top edges are cut at small coordinates, the others at large
-_AXIS = np.arange(4)[:, None] % 2 == np.arange(2)  # of each edge: does it have a place along x, along y
 # By the edge that is low: it, the one across from it, and both sides.
 _EDGES = np.array([[low, (low + 2) % 4, (low + 1) % 4, (low + 3) % 4] for low in range(4)])
 
@@ -31,7 +31,7 @@ class RayTables:
     """
 
     def __init__(self) -> None:
-        self._nodes: FloatArray = np.zeros((0, 3))
+        self._nodes: FloatArray = np.zeros((3, 0))
         # By lens: where its table begins, columns and rows (0 without a table); px between nodes or focal length,
         # and where the first node or the optical axis is.
         self._layout: npt.NDArray[np.int64] = np.zeros((0, 3), np.int64)
@@ -42,49 +42,59 @@ class RayTables:
         """One more lens; its number."""
         nx = ny = 0
         scale, zero = (intrinsics.fx_px, intrinsics.fy_px), (intrinsics.cx_px + 0.5, intrinsics.cy_px + 0.5)
-        start = len(self._nodes)
+        start = self._nodes.shape[1]
         if intrinsics.model == "equidistant" or any(intrinsics.distortion):
             nx = int(np.ceil(intrinsics.width_px / _STEP_PX)) + 1
             ny = int(np.ceil(intrinsics.height_px / _STEP_PX)) + 1
             scale, zero = (_STEP_PX, _STEP_PX), (0.0, 0.0)
             gx, gy = np.meshgrid(np.arange(nx) * _STEP_PX, np.arange(ny) * _STEP_PX)
             points = np.stack([gx.ravel(), gy.ravel()], axis=1)
-            self._nodes = np.concatenate([self._nodes, intrinsics.rays_of_corners(points)])
+            self._nodes = np.concatenate([self._nodes, intrinsics.rays_of_corners(points).T], axis=1)
         self._layout = np.concatenate([self._layout, [[start, nx, ny]]])
         self._scale, self._zero = np.concatenate([self._scale, [scale]]), np.concatenate([self._zero, [zero]])
         return len(self._layout) - 1
 
-    def rays(self, lens: npt.NDArray[np.int64], xy_px: FloatArray) -> FloatArray:
-        """(N, 3) rays of any length for (N,) numbers of lenses and (N, 2) px; NaN where the lens does not reach."""
-        at = (xy_px - self._zero[lens]) / self._scale[lens]
-        start, columns, lines = self._layout[lens].T
-        flat = columns == 0
-        if flat.all():
-            return np.concatenate([at, np.ones((len(at), 1))], axis=1)
-        if flat.any():
-            out = np.concatenate([at, np.ones((len(at), 1))], axis=1)
-            bent = ~flat
-            out[bent] = self._interpolated(start[bent], columns[bent], lines[bent], at[bent])
-            return out
-        return self._interpolated(start, columns, lines, at)
+    def rays(self, lens: npt.NDArray[np.int64], x_px: FloatArray, y_px: FloatArray) -> FloatArray:
+        """(3, K, N) rays of any length through K points of each of N boxes; NaN where the lens does not reach.
 
-    def _interpolated(
-        self,
-        start: npt.NDArray[np.int64],
-        columns: npt.NDArray[np.int64],
-        lines: npt.NDArray[np.int64],
-        at: FloatArray,
-    ) -> FloatArray:
-        x = np.minimum(np.maximum(at[:, 0], 0), columns - 1)
-        y = np.minimum(np.maximum(at[:, 1], 0), lines - 1)
+        Args:
+            lens: (N,) number of each box's lens.
+            x_px: (K, N) the points' places.
+            y_px: (K, N).
+        """
+        zero, scale = self._zero[lens], self._scale[lens]
+        out = np.empty((3, *x_px.shape))
+        np.subtract(x_px, zero[:, 0], out=out[0])
+        np.subtract(y_px, zero[:, 1], out=out[1])
+        out[0] /= scale[:, 0]
+        out[1] /= scale[:, 1]
+        out[2] = 1.0
+        layout = self._layout[lens]
+        bent = layout[:, 1].nonzero()[0]
+        if len(bent) == len(lens):
+            return self._interpolated(layout, out[0], out[1])
+        if len(bent):
+            out[:, :, bent] = self._interpolated(layout[bent], out[0][:, bent], out[1][:, bent])
+        return out
+
+    def _interpolated(self, layout: npt.NDArray[np.int64], at_x: FloatArray, at_y: FloatArray) -> FloatArray:
+        start, columns, lines = layout.T
+        x = np.minimum(np.maximum(at_x, 0), columns - 1)
+        y = np.minimum(np.maximum(at_y, 0), lines - 1)
         ix = np.minimum(x.astype(np.int64), columns - 2)
         iy = np.minimum(y.astype(np.int64), lines - 2)
-        fx, fy = (x - ix)[:, None], (y - iy)[:, None]
+        fx, fy = x - ix, y - iy
+        gx = 1 - fx
         first = start + iy * columns + ix
         below = first + columns
         nodes = self._nodes
-        upper = (1 - fx) * nodes[first] + fx * nodes[first + 1]
-        ray: FloatArray = (1 - fy) * upper + fy * ((1 - fx) * nodes[below] + fx * nodes[below + 1])
+        ray: FloatArray = gx * nodes.take(first, 1)
+        ray += fx * nodes.take(first + 1, 1)
+        ray *= 1 - fy
+        lower: FloatArray = gx * nodes.take(below, 1)
+        lower += fx * nodes.take(below + 1, 1)
+        lower *= fy
+        ray += lower
         return ray
 
 
@@ -156,37 +166,41 @@ class BoxImage:
 def box_rays(images: Sequence[BoxImage], tables: RayTables) -> BoxRays:
     """Rays of the edges of the boxes of one or more cameras, in their order."""
     counts = [len(image.xyxy) for image in images]
-    of = np.repeat(np.arange(len(images)), counts)
+    of = np.arange(len(images)).repeat(counts)
     xyxy = np.concatenate([image.xyxy for image in images])
-    n, every = len(xyxy), np.arange(len(xyxy))
+    n, every = len(xyxy), np.arange(len(xyxy))[:, None]
     poses = [image.base_SE3_camera for image in images]
     lows = np.array([low_edge(pose) for pose in poses])
     turns = np.array([pose.rotation for pose in poses])
     edges = _EDGES[lows][of]
-    at = xyxy[every[:, None], edges]  # low, high and both sides
+    at = xyxy[every, edges].T  # low, high and both sides
 
-    points = np.empty((5, n, 2))  # centre, low, high and both sides
-    points[:] = 0.5 * (xyxy[:, :2] + xyxy[:, 2:])
-    np.copyto(points[1:], at.T[:, :, None], where=_AXIS[edges].swapaxes(0, 1))
-    lens = np.array([image.lens for image in images])[of]
-    rays = tables.rays(np.tile(lens, 5), points.reshape(-1, 2)).reshape(5, n, 3)
-    ends, in_base = np.cumsum([0, *counts]).tolist(), np.empty((5, n, 3))
-    for number, pose in enumerate(poses):
-        part = slice(ends[number], ends[number + 1])
-        np.matmul(rays[:, part], pose.rotation.T, out=in_base[:, part])
-    x, y, z = in_base.transpose(2, 0, 1)
-    run = np.maximum(np.sqrt(x * x + y * y), 1e-9)
-    azimuth = np.arctan2(y, x)
-    slope = z[1:3] / run[1:3]
+    # The centre, both sides, low and high: an edge has a place along one axis, and is looked at in its middle.
+    middle_x, middle_y = 0.5 * (xyxy[:, 0] + xyxy[:, 2]), 0.5 * (xyxy[:, 1] + xyxy[:, 3])
+    upright = (lows % 2 == 1)[of]
+    x, y = np.empty((5, n)), np.empty((5, n))
+    x[0], y[0] = middle_x, middle_y
+    x[1:3], y[1:3] = np.where(upright, at[2:], middle_x), np.where(upright, middle_y, at[2:])
+    x[3:], y[3:] = np.where(upright, middle_x, at[:2]), np.where(upright, at[:2], middle_y)
+    right, down, ahead = tables.rays(np.array([image.lens for image in images])[of], x, y)
+    turn = turns.reshape(-1, 9).T[:, of]
+    x = right * turn[0] + down * turn[1] + ahead * turn[2]
+    y = right * turn[3] + down * turn[4] + ahead * turn[5]
+    rise = right[3:] * turn[6] + down[3:] * turn[7] + ahead[3:] * turn[8]
+    slope = rise / np.maximum(np.sqrt(x[3:] ** 2 + y[3:] ** 2), 1e-9)
+    azimuth = np.arctan2(y[:3], x[:3])
 
     axes = turns[:, :, 2]
     fisheye = np.array([image.fisheye for image in images])
     flat = fisheye | (np.hypot(axes[:, 0], axes[:, 1]) < _UPRIGHT)
     toward = np.arctan2(axes[:, 1], axes[:, 0])
-    turned = _wrap(np.stack([azimuth[0] - toward[of], azimuth[3] - azimuth[0], azimuth[4] - azimuth[0]]))
+    turned = np.empty((3, n))
+    np.subtract(azimuth[0], toward[of], out=turned[0])
+    np.subtract(azimuth[1:], azimuth[0], out=turned[1:])
+    turned -= 2 * np.pi * np.rint(turned / (2 * np.pi))  # the short way round
 
     limits = np.array([_border(image.frame_px) for image in images])
-    cut = (xyxy * _OUTWARD <= limits[of])[every[:, None], edges].T
+    cut = (xyxy * _OUTWARD <= limits[of])[every, edges].T
     if any(image.hidden_low is not None for image in images):
         cut[0] |= np.concatenate(
             [
@@ -194,10 +208,9 @@ def box_rays(images: Sequence[BoxImage], tables: RayTables) -> BoxRays:
                 for i, k in zip(images, counts, strict=True)
             ]
         )
-    height_px, width_px = np.abs(at[:, 0] - at[:, 1]), np.abs(at[:, 2] - at[:, 3])
     # As in an upright image, where rows grow downwards.
     sign = np.where(lows < 2, -1.0, 1.0)[of]
-    start, stop = np.minimum(at[:, 2], at[:, 3]), np.maximum(at[:, 2], at[:, 3])
+    start, stop = np.minimum(at[2], at[3]), np.maximum(at[2], at[3])
     return BoxRays(
         origin_m=np.array([pose.translation_m for pose in poses])[of],
         azimuth_rad=azimuth[0],
@@ -205,12 +218,12 @@ def box_rays(images: Sequence[BoxImage], tables: RayTables) -> BoxRays:
         tan_low=slope[0],
         tan_high=slope[1],
         side_rad=turned[1:].T,
-        height_px=height_px,
-        width_px=width_px,
+        height_px=np.abs(at[0] - at[1]),
+        width_px=stop - start,
         cut_low=cut[0],
         cut_high=cut[1],
         cut_side=cut[2:].T,
-        low_covered=_covered(sign * at[:, 0], sign * at[:, 1], start, stop, of),
+        low_covered=_covered(sign * at[0], sign * at[1], start, stop, of),
         fisheye=fisheye[of],
     )
 
@@ -231,20 +244,15 @@ def _covered(
     camera: npt.NDArray[np.int64],
 ) -> FloatArray:
     """(N,) the largest share of each box's low edge that a single box of its camera covers which reaches lower."""
+    i, j = pairs_within(camera)
+    deeper = lowest[i] > lowest[j]
+    i, j = np.where(deeper, j, i), np.where(deeper, i, j)  # of each pair, j is the one that reaches lower
     # A box that ends a hair lower may as well stand beside it.
-    nearer = lowest > (lowest + 0.02 * (lowest - highest))[:, None]
-    nearer &= highest < lowest[:, None]
-    nearer &= camera == camera[:, None]
-    i, j = np.nonzero(nearer)
+    hair = 0.02 * (lowest - highest)
+    nearer = ((lowest[j] > (lowest + hair)[i]) & (highest[j] < lowest[i])).nonzero()[0]
+    i, j = i[nearer], j[nearer]
     both = np.minimum(stop[i], stop[j]) - np.maximum(start[i], start[j])
     covered = np.zeros(len(lowest))
     np.maximum.at(covered, i, both)
     share: FloatArray = covered / np.maximum(stop - start, 1e-3)
     return np.minimum(share, 1.0)
-
-
-def _wrap(angle_rad: FloatArray) -> FloatArray:
-    """Angles in [-pi, pi)."""
-    with np.errstate(invalid="ignore"):  # NaN outside the lens stays NaN
-        wrapped: FloatArray = (angle_rad + np.pi) % (2 * np.pi) - np.pi
-    return wrapped

@@ -3,163 +3,171 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from perception_batch.calibration import FloatArray
+from perception_batch.fusion.boxes import Boxes
 from perception_batch.fusion.position import Views
-from perception_batch.fusion.suppress import LabelRule
 from perception_batch.ontology import Ontology
-from perception_batch.types import FusedObject, Observation
+from perception_batch.types import FusedObject
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
-    """One detection that counts."""
+class Groups:
+    """Boxes that are one thing, G times; one list an entry for each, in step."""
 
-    observation: Observation
-    """Its camera and number."""
-    score: float
-    """Of the detection."""
-    rule: LabelRule
-    """What its camera makes of its label."""
-    evidence: tuple[tuple[str, float], ...]
-    """Class name and score of itself and of the duplicates suppressed in its favour."""
-
-
-Place: TypeAlias = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
-"""(3,) position, (3, 3) covariance, (3, 3) its own part, (2, 3) lasting errors."""
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Boxes that are one thing."""
-
-    seen: Sequence[Box]
-    """The boxes, of different cameras."""
-    name: str
+    members: list[list[int]] = field(default_factory=list)
+    """Numbers of the boxes, rising, of different cameras."""
+    names: list[str] = field(default_factory=list)
     """The decided class."""
-    rows: Sequence[int]
-    """Each box's row of `Views`, taken for that class."""
-    yaw_rad: float
+    rows: list[list[int]] = field(default_factory=list)
+    """Each box's row of `Views`, taken for that class; empty where they have none."""
+    yaws_rad: list[float] = field(default_factory=list)
     """Heading; NaN where unknown."""
+
+    def add(self, members: list[int], name: str, rows: list[int], yaw_rad: float) -> None:
+        """One more."""
+        self.members.append(members)
+        self.names.append(name)
+        self.rows.append(rows)
+        self.yaws_rad.append(yaw_rad)
+
+    def of_all(self, numbers: Sequence[int]) -> Groups:
+        """The same, where their boxes have other numbers: each the one at its place in `numbers`."""
+        members = [[numbers[i] for i in members] for members in self.members]
+        return Groups(members, self.names, self.rows, self.yaws_rad)
+
+    def take(self, numbers: Iterable[int]) -> Groups:
+        """Those of these numbers, in that order."""
+        out = Groups()
+        for k in numbers:
+            out.add(self.members[k], self.names[k], self.rows[k], self.yaws_rad[k])
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What all objects of one class have alike."""
+
+    class_id: int
+    size_lwh_m: FloatArray
+    size_source: Literal["prior", "unknown"]
 
 
 class ObjectMaker:
     """Makes objects; knows the classes and the model's numbers for them."""
 
     def __init__(self, ontology: Ontology, labels: Mapping[int, str]) -> None:
-        self._sizes = {name: np.array(entry.size_lwh_m) for name, entry in ontology.classes.items()}
-        for size in self._sizes.values():
-            size.flags.writeable = False
         # The model's number for each ontology name: its own label of that name, else the first alias.
-        self._ids: dict[str, int] = {}
+        ids: dict[str, int] = {}
         for number in sorted(labels, reverse=True):
             entry = ontology.find(labels[number])
-            self._ids[entry.name if entry else labels[number]] = number
-        self._ids.update({label: number for number, label in sorted(labels.items(), reverse=True)})
-        self._nowhere = _constant((3,))
-        self._unknown_cov = _constant((3, 3))
-        self._unknown_shared = _constant((2, 3))
+            ids[entry.name if entry else labels[number]] = number
+        ids.update({label: number for number, label in sorted(labels.items(), reverse=True)})
+        self._nowhere = _constant([math.nan] * 3)
+        self._kinds = {name: _Kind(number, self._nowhere, "unknown") for name, number in ids.items()}
+        for name, entry in ontology.classes.items():
+            self._kinds[name] = _Kind(ids.get(name, -1), _constant(entry.size_lwh_m), "prior")
+        self._unheard = _Kind(-1, self._nowhere, "unknown")  # a number that the model has no name for
 
-    def alone(self, box: Box) -> FusedObject:
-        """The object of a box without a place in the world."""
-        name = decide([box])
-        nowhere = self._nowhere, self._unknown_cov, self._unknown_cov, self._unknown_shared
-        return self._object([box], name, math.nan, nowhere)
+    def make(self, boxes: Boxes, groups: Groups, views: Views | None) -> tuple[list[FusedObject], list[int]]:
+        """The objects of groups of boxes by falling score, then by their first box; and which group each is.
 
-    def make(self, groups: Sequence[Group], views: Views) -> list[FusedObject]:
-        """The objects of groups of boxes; objects share arrays' memory, which is never written again."""
-        known, supports = views.known.tolist(), views.supports.tolist()
-        nowhere = self._nowhere, self._unknown_cov, self._unknown_cov, self._unknown_shared
-        places: list[Place] = [nowhere] * len(groups)
-        alone: list[tuple[int, int]] = []
-        several: dict[int, list[tuple[int, list[int]]]] = {}
-        for number, group in enumerate(groups):
-            if len(group.rows) == 1:
-                usable = [row for row in group.rows if known[row]]
-            else:
-                usable = [row for row in group.rows if supports[row]]
-                # One box of something close that no edge of says where: a bearing. Two of them place it.
-                if len(usable) < 2:
-                    usable = [row for row in usable if known[row]]
-            if len(usable) == 1:
-                alone.append((number, usable[0]))
-            elif usable:
-                several.setdefault(len(usable), []).append((number, usable))
-        if alone:
-            taken = np.array([row for _, row in alone])
-            parts = (
-                views.position_m[taken],
-                views.total_m2[taken],
-                views.jitter_m2[taken],
-                views.lasting_m[taken],
+        Objects share arrays' memory, which is never written again.
+        """
+        scores = _scores(boxes.scores, groups.members)
+        first = np.array([members[0] for members in groups.members], np.int64)
+        order: list[int] = np.lexsort((first, -np.array(scores))).tolist()
+        scores = _in_order(scores, order)
+        members, names = _in_order(groups.members, order), _in_order(groups.names, order)
+        rows, yaws_rad = _in_order(groups.rows, order), _in_order(groups.yaws_rad, order)
+        kinds = [self._kinds.get(name, self._unheard) for name in names]
+        seen, nowhere = boxes.observations, self._nowhere
+        objects = [
+            FusedObject(  # in their order: naming the fields takes as long again
+                kind.class_id,
+                name,
+                score,
+                position,
+                covariance,
+                kind.size_lwh_m,
+                kind.size_source,
+                yaw_rad,
+                (seen[of[0]],) if len(of) == 1 else tuple([seen[i] for i in of]),
+                -1,
+                nowhere,
+                False,
+                own,
+                shared,
             )
-            for (number, _), place in zip(alone, zip(*parts, strict=True), strict=True):
-                places[number] = place
-        for together in several.values():
-            combined = combine(views, np.array([rows for _, rows in together]))
-            for (number, _), place in zip(together, zip(*combined, strict=True), strict=True):
-                places[number] = place
-        return [
-            self._object(group.seen, group.name, group.yaw_rad, place)
-            for group, place in zip(groups, places, strict=True)
+            for of, name, kind, score, yaw_rad, position, covariance, own, shared in zip(
+                members, names, kinds, scores, yaws_rad, *_places(rows, views), strict=True
+            )
         ]
-
-    def _object(self, seen: Sequence[Box], name: str, yaw_rad: float, place: Place) -> FusedObject:
-        position, covariance, own, shared = place
-        if len(seen) == 1:
-            observations, miss = [seen[0].observation], 1 - seen[0].score
-        else:
-            observations = sorted((box.observation for box in seen), key=lambda o: (o.camera, o.detection))
-            miss = math.prod(1 - box.score for box in seen)
-        size = self._sizes.get(name) if seen[0].rule.entry is not None else None
-        return FusedObject(
-            class_id=self._ids.get(name, -1),
-            label=name,
-            score=min(1.0, 1 - miss),
-            position_m=position,
-            covariance_m2=covariance,
-            size_lwh_m=self._nowhere if size is None else size,
-            size_source="unknown" if size is None else "prior",
-            yaw_rad=yaw_rad,
-            observations=tuple(observations),
-            velocity_mps=self._nowhere,
-            own_m2=own,
-            shared_m=shared,
-        )
+        return objects, order
 
 
-def _constant(shape: tuple[int, ...]) -> FloatArray:
-    """NaNs that many objects share."""
-    out = np.full(shape, np.nan)
+def _in_order(values: Sequence[T], order: Sequence[int]) -> list[T]:
+    return list(map(values.__getitem__, order))
+
+
+def _scores(scores: Sequence[float], members: Sequence[Sequence[int]]) -> list[float]:
+    """The noisy or of the scores of each object's boxes."""
+    misses = (1 - np.array(scores)).tolist()
+    all_miss = [misses[of[0]] if len(of) == 1 else math.prod([misses[i] for i in of]) for of in members]
+    out: list[float] = np.minimum(1 - np.array(all_miss), 1.0).tolist()
+    return out
+
+
+def _constant(values: Sequence[float]) -> FloatArray:
+    """Values that many objects share."""
+    out = np.array(values)
     out.flags.writeable = False
     return out
 
 
-def decide(seen: Sequence[Box]) -> str:
-    """The class with the largest sum of scores, duplicates' included; ties by name."""
-    if len(seen) == 1 and len(seen[0].evidence) == 1:
-        return seen[0].rule.name
-    return next(iter(verdicts(seen)))
-
-
-def verdicts(seen: Sequence[Box]) -> dict[str, float]:
-    """What speaks for each class, the sum of scores, duplicates' included: by falling sum, ties by name."""
-    sums: dict[str, float] = {}
-    for box in seen:
-        for name, score in box.evidence:
-            sums[name] = sums.get(name, 0.0) + score
-    return dict(sorted(sums.items(), key=lambda entry: (-entry[1], entry[0])))
-
-
-def combine(
-    views: Views, rows: npt.NDArray[np.int64]
+def _places(
+    rows: Sequence[list[int]], views: Views | None
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """(G, 3) positions, (G, 3, 3) covariances, their own parts, (G, 2, 3) lasting errors; NaN where unknown.
+
+    Args:
+        rows: of `views`, of each of G objects.
+        views: None where no object has any.
+    """
+    count = len(rows)
+    if views is None:
+        nan33 = np.full((count, 3, 3), np.nan)
+        return nan33[:, 0], nan33, nan33, nan33[:, :2]
+    known, supports = views.known.tolist(), views.supports.tolist()
+    single = [of[0] if len(of) == 1 and known[of[0]] else -1 for of in rows]
+    several: dict[int, list[int]] = {}
+    for number in [number for number, of in enumerate(rows) if len(of) > 1]:
+        usable = [row for row in rows[number] if supports[row]]
+        # One box of something close that no edge of says where: a bearing. Two of them place it.
+        if len(usable) > 1:
+            several[number] = usable
+        elif usable and known[usable[0]]:
+            single[number] = usable[0]
+    taken = np.array(single, np.int64)
+    places = views.position_m[taken], views.total_m2[taken], views.jitter_m2[taken], views.lasting_m[taken]
+    nowhere = (taken < 0).nonzero()[0]
+    for part in places:
+        part[nowhere] = np.nan
+    if several:
+        at = list(several)
+        for part, combined in zip(places, combine(views, list(several.values())), strict=True):
+            part[at] = combined
+    return places
+
+
+def combine(views: Views, rows: Sequence[list[int]]) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Objects of several views each.
 
     Each view is weighted by the inverse of its whole covariance; what lasts stays in full, however many cameras
@@ -168,14 +176,18 @@ def combine(
 
     Args:
         views: of all boxes.
-        rows: (G, K) the K rows of each of G objects.
+        rows: two or more for each of G objects.
 
     Returns:
         (G, 3) positions, (G, 3, 3) covariances, (G, 3, 3) their own parts, (G, 2, 3) lasting errors.
     """
-    count = rows.shape[1]
-    position_m, jitter, lasting = views.position_m[rows], views.jitter_m2[rows], views.lasting_m[rows]
-    information = np.linalg.inv(views.total_m2[rows])
+    counts = np.array([len(of) for of in rows])
+    most = int(counts.max())
+    # Those with fewer views than others have their first one again, which then counts for nothing.
+    taken = np.array([[*of, *of[:1] * (most - len(of))] for of in rows], np.int64)
+    position_m, jitter, lasting = views.position_m[taken], views.jitter_m2[taken], views.lasting_m[taken]
+    information = np.linalg.inv(views.total_m2[taken])
+    information[np.arange(most) >= counts[:, None]] = 0.0
     weights = np.linalg.inv(information.sum(axis=1))[:, None] @ information
     position: FloatArray = (weights @ position_m[..., None])[..., 0].sum(axis=1)
     transposed = weights.swapaxes(2, 3)
@@ -184,7 +196,7 @@ def combine(
     alone = (weights @ jitter @ transposed).sum(axis=1)
     apart = position_m - position[:, None]
     spread = (apart[..., None, :] @ information @ apart[..., None])[..., 0, 0].sum(axis=1)
-    wider = np.maximum(spread / (3 * (count - 1)), 1.0) - 1
+    wider = np.maximum(spread / (3 * (counts - 1)), 1.0) - 1
     alone = _symmetric(alone + wider[:, None, None] * (alone + outer))
     return position, _symmetric(alone + outer), alone, together
 

@@ -22,8 +22,9 @@ from perception_batch.fusion.ranges import Ranges
 
 _HEADINGS = 16  # of the unknown yaw, over half a turn
 _PSI = (np.arange(_HEADINGS) + 0.5)[:, None] * (np.pi / _HEADINGS)  # a row each: sums over rows are fast
-_SIN, _COS = np.abs(np.sin(_PSI)), np.abs(np.cos(_PSI))
-_SIN2, _COS2, _OBLIQUE = _SIN**2, _COS**2, 0.5 * np.abs(np.sin(2 * _PSI))
+_SIN, _COS = np.sin(_PSI), np.cos(_PSI)
+_BROAD, _SLIM = np.abs(_SIN), np.abs(_COS)
+_BROAD2, _SLIM2, _OBLIQUE = _BROAD**2, _SLIM**2, 0.5 * np.abs(np.sin(2 * _PSI))
 _YAW_CALIBRATION_RAD = math.radians(0.3)
 _CUT_SIDE_FACTOR = 2.0  # as for heights: half-seen things are boxed about this much worse
 _CLOSE_M = 6.0  # a thing that cannot be farther away than this is well placed by a bearing
@@ -156,9 +157,17 @@ class Sketch:
     """(N, 3) its covariance: xx, yy, xy."""
 
 
-def sketch(rays: BoxRays, sizes: Sizes, ranges: Ranges) -> Sketch:
-    """Places of N boxes by their ranges and widths; arguments as of `locate`."""
-    near, length, width = ranges.near_m, sizes.mean[:, 0], sizes.mean[:, 1]
+def sketch(rays: BoxRays, sizes: Sizes, ranges: Ranges, rows: npt.NDArray[np.int64]) -> Sketch:
+    """Places of N boxes by their ranges and widths.
+
+    Args:
+        rays: of the boxes' edges.
+        sizes: as of `locate`; may be of more than these boxes.
+        ranges: in step with `sizes`.
+        rows: (N,) which of `sizes` and `ranges` are theirs.
+    """
+    near, (length, width, _) = ranges.near_m[rows], sizes.mean[rows].T
+    relative_var = (ranges.boxes + ranges.size + ranges.pitch + ranges.ground)[rows]
     cut = rays.cut_side[:, 0] | rays.cut_side[:, 1]
     side_on = np.abs(rays.side_rad[:, 0] - rays.side_rad[:, 1]) * near
     side_on = np.minimum(np.maximum((side_on - width) / np.maximum(length - width, 0.5), 0.0), 1.0)
@@ -167,7 +176,7 @@ def sketch(rays: BoxRays, sizes: Sizes, ranges: Ranges) -> Sketch:
     depth = (0.5 - INSET_LENGTH) * length * end_on + (0.5 - INSET_WIDTH) * width * side_on
     # In between it is either, more or less turned.
     unsure = (0.1 + 0.5 * side_on * end_on) * np.maximum(length - width, 0.3 * length)
-    far2 = near**2 * (ranges.boxes + ranges.size + ranges.pitch + ranges.ground) + unsure**2
+    far2 = near**2 * relative_var + unsure**2
     reach = near + depth
     # Calibration and edges, and that a turned thing's middle in the image is not its own.
     beside2 = (0.012 * reach) ** 2 + (0.25 * width) ** 2 + np.where(cut, (0.4 * length) ** 2, 0.0)
@@ -176,8 +185,9 @@ def sketch(rays: BoxRays, sizes: Sizes, ranges: Ranges) -> Sketch:
     place[:, 0], place[:, 1] = reach * cos, reach * sin
     place += rays.origin_m[:, :2]
     cover = np.empty((len(near), 3))
-    cover[:, 0] = far2 * cos**2 + beside2 * sin**2
-    cover[:, 1] = far2 * sin**2 + beside2 * cos**2
+    cos2, sin2 = cos**2, sin**2
+    cover[:, 0] = far2 * cos2 + beside2 * sin2
+    cover[:, 1] = far2 * sin2 + beside2 * cos2
     cover[:, 2] = (far2 - beside2) * cos * sin
     return Sketch(place, cover)
 
@@ -196,33 +206,33 @@ def _behind_the_face(
     """
     length, width = sizes.mean[:, 0], sizes.mean[:, 1]
     length_var, width_var = sizes.sd[:, 0] ** 2, sizes.sd[:, 1] ** 2
-    broad = length * _SIN + width * _COS
-    broad_var = length_var * _SIN2 + width_var * _COS2
+    broad = length * _BROAD + width * _SLIM
+    broad_var = length_var * _BROAD2 + width_var * _SLIM2
     # The near face is a plane across the optical axis in a flat image, so depth counts along that axis.
-    off_axis = rays.off_axis_rad
-    sa, ca = np.abs(np.sin(_PSI + off_axis)), np.abs(np.cos(_PSI + off_axis))
-    stretch = 1 / np.maximum(np.cos(off_axis), 0.5)
+    sin_axis, cos_axis = np.sin(rays.off_axis_rad), np.cos(rays.off_axis_rad)
+    sa, ca = np.abs(_SIN * cos_axis + _COS * sin_axis), np.abs(_COS * cos_axis - _SIN * sin_axis)
+    stretch = 1 / np.maximum(cos_axis, 0.5)
     standing = sizes.on_ground
     long_part = np.where(standing, 0.5 - INSET_LENGTH, 0.5) * stretch * length
     wide_part = np.where(standing, 0.5 - INSET_WIDTH, 0.5) * stretch * width
     deep = long_part * ca + wide_part * sa
     deep_var = (0.25 * length_var + (_INSET_SIGMA * length) ** 2) * ca**2 + 0.25 * width_var * sa**2
 
-    half = np.minimum(np.maximum(0.5 * np.abs(rays.side_rad[:, 0] - rays.side_rad[:, 1]), 1e-4), 1.4)
+    one, other = rays.side_rad.T
+    half = np.minimum(np.maximum(0.5 * np.abs(one - other), 1e-4), 1.4)
     # Seen obliquely, the outer corners stand behind the near one, by up to half the depth.
     visible = 2 * np.tan(half) * (near + deep * _OBLIQUE)
-    sigma2 = np.minimum(np.where(np.isfinite(relative), relative, 1.0), 1.0) ** 2
-    sigma2 = sigma2 + broad_var / broad**2 + 0.1**2
-    off = np.log(visible / broad)
-    cuts = rays.cut_side
-    cut = cuts[:, 0] | cuts[:, 1]
-    if cut.any():
-        off[:, cut] = np.maximum(off[:, cut], 0)
-    weight = np.exp(-0.5 * np.minimum(off**2 / sigma2, 50.0)) + 1e-3
-    headed = np.flatnonzero(np.isfinite(yaw_rad))
+    sigma2 = np.minimum(np.where(np.isfinite(relative), relative, 1.0), 1.0) ** 2 + 0.1**2
+    cut = rays.cut_side[:, 0] | rays.cut_side[:, 1]
+    off = np.maximum(np.log(visible / broad), np.where(cut, 0.0, -np.inf))
+    doubt = np.minimum(off**2 / (sigma2 + broad_var / broad**2), 50.0)
+    weight = np.exp(-0.5 * doubt) + 1e-3
+    headed = np.isfinite(yaw_rad).nonzero()[0]
     if len(headed):
-        turned = np.sin(_PSI - (yaw_rad[headed] - rays.azimuth_rad[headed]))
-        weight[:, headed] *= np.exp(-0.5 * np.minimum((turned / _HEADING_SIGMA_RAD) ** 2, 50.0)) + 1e-3
+        turn = yaw_rad[headed] - rays.azimuth_rad[headed]
+        turned = _SIN * np.cos(turn) - _COS * np.sin(turn)
+        doubt = np.minimum((turned / _HEADING_SIGMA_RAD) ** 2, 50.0)
+        weight[:, headed] *= np.exp(-0.5 * doubt) + 1e-3
     weight /= weight.sum(axis=0)
     depth = (weight * deep).sum(axis=0)
     depth_var = (weight * ((deep - depth) ** 2 + deep_var)).sum(axis=0)
@@ -240,17 +250,16 @@ def _behind_the_face(
         + (0.38 * depth * np.minimum(extent, shown) / reach) ** 2  # two thirds of a half: see the inset
     )
     aside = np.zeros(len(near))
-    rows = np.flatnonzero(cut)
+    rows = cut.nonzero()[0]
     if len(rows):
+        cuts = rays.cut_side[rows]
         extent, hidden = extent[rows], np.maximum(extent[rows] - shown[rows], 0)
         spread = (broad[:, rows] - extent) ** 2 + broad_var[:, rows]
         extent_var = (weight[:, rows] * spread).sum(axis=0)
-        toward = np.where(cuts[rows], np.sign(rays.side_rad[rows]), 0).sum(
-            axis=1
-        )  # 0 where both sides are cut
+        toward = np.where(cuts, np.sign(rays.side_rad[rows]), 0).sum(axis=1)  # 0 where both sides are cut
         aside[rows] = 0.5 * hidden * toward
         aside_var[rows] += 0.25 * extent_var + (0.25 * hidden) ** 2
-        aside_var[rows] += np.where(cuts[rows].all(axis=1), (0.5 * extent) ** 2, 0.0)
+        aside_var[rows] += np.where(cuts.all(axis=1), (0.5 * extent) ** 2, 0.0)
         # What the border hides may also be nearer or farther than what shows.
         depth_var[rows] += (0.5 * hidden) ** 2
     return depth, depth_var, aside, aside_var

@@ -11,11 +11,11 @@ import numpy.typing as npt
 from perception_batch.calibration import FloatArray
 from perception_batch.fusion.assignment import assignment
 from perception_batch.fusion.position import Sketch
-from perception_batch.ontology import Ontology
 from perception_batch.types import Prediction
 
 _HEADED_MPS = 2.0  # slower things turn on the spot, or only seem to move
 _MOTION_M = 0.3  # a prediction's own error beyond its covariance: half a g for a third of a second
+_ROUNDING_M2 = 1e-3  # more than rounding takes from squared distances of some hundred metres
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Followed:
 
 def follow(
     predictions: Sequence[Prediction],
-    ontology: Ontology,
-    groups: Sequence[str],
+    of_track: npt.NDArray[np.int64],
+    of_box: npt.NDArray[np.int64],
     camera: npt.NDArray[np.int64],
     offset_s: FloatArray,
     boxes: Sketch,
@@ -48,58 +48,74 @@ def follow(
 
     Args:
         predictions: at the timestep's stamp.
-        ontology: tells the group of a prediction's class.
-        groups: class group of each of N boxes.
+        of_track: (T,) number of the class group of each prediction.
+        of_box: (N,) number of the class group of each box.
         camera: (N,) number of the box's camera, never falling.
         offset_s: (N,) when its frame was taken, after the timestep's stamp.
         boxes: about where each is at its own frame's stamp.
         gate_sigma: Mahalanobis distance up to which they may be one.
     """
-    n = len(groups)
+    n, t = len(of_box), len(predictions)
     out = Followed.nothing(n)
-    if not predictions or not n:
+    if not t or not n:
         return out
-    t = len(predictions)
-    position = np.concatenate([p.position_m for p in predictions]).reshape(t, 3)[:, :2]
-    cov = np.concatenate([p.covariance_m2 for p in predictions]).reshape(t, 3, 3)[:, :2, :2]
+    position = np.concatenate([p.position_m for p in predictions]).reshape(t, 3)
+    cov = np.concatenate([p.covariance_m2 for p in predictions]).reshape(t, 9)
+    cov = np.ascontiguousarray(cov[:, (0, 4, 1)].T)
     velocity = np.concatenate([p.velocity_mps for p in predictions]).reshape(t, 3)
     velocity[~np.isfinite(velocity).all(axis=1)] = 0.0
-    numbers = {group: number for number, group in enumerate(sorted(set(groups)))}
-    of_label = {
-        label: -1 if (entry := ontology.find(label)) is None else numbers.get(entry.group, -1)
-        for label in {p.label for p in predictions}
-    }
-    of_track = np.array([of_label[p.label] for p in predictions])
-    of_box = np.array([numbers[group] for group in groups])
 
-    # Nothing within the gate is farther away than the gate times the root of both traces.
-    x = boxes.place_m[:, 0:1] - position[:, 0] - velocity[:, 0] * offset_s[:, None]
-    y = boxes.place_m[:, 1:2] - position[:, 1] - velocity[:, 1] * offset_s[:, None]
-    of_boxes = boxes.cover_m2[:, 0] + boxes.cover_m2[:, 1] + 2 * _MOTION_M**2
-    room = of_boxes[:, None] + (cov[:, 0, 0] + cov[:, 1, 1])
-    with np.errstate(invalid="ignore"):  # a track or a box may be nowhere
-        near = (x * x + y * y <= gate_sigma**2 * room) & (of_box[:, None] == of_track)
-    box, track = np.nonzero(near)
-    dx, dy = x[box, track], y[box, track]
-    own, theirs = boxes.cover_m2[box], cov[track]
-    xx = own[:, 0] + theirs[:, 0, 0] + _MOTION_M**2
-    yy = own[:, 1] + theirs[:, 1, 1] + _MOTION_M**2
-    xy = own[:, 2] + theirs[:, 0, 1]
+    box, track = _near(boxes, position, velocity, cov, offset_s, gate_sigma, of_box[:, None] == of_track)
+    apart = boxes.place_m[box] - position[track, :2] - velocity[track, :2] * offset_s[box, None]
+    dx, dy = apart.T
+    xx, yy, xy = boxes.cover_m2.T.take(box, 1) + cov.take(track, 1)
+    xx += _MOTION_M**2
+    yy += _MOTION_M**2
     determinant = np.maximum(xx * yy - xy**2, 1e-3)
     d2 = (yy * dx**2 - 2 * xy * dx * dy + xx * dy**2) / determinant
+    good = (d2 <= gate_sigma**2).nonzero()[0]
+    box, track, d2, determinant = box[good], track[good], d2[good], determinant[good]
     # Of two tracks equally far in sigmas, the one that claims less room is the better guess.
     value = np.maximum(2 * gate_sigma**2 - d2 - 0.5 * np.log(determinant), 1e-3)
-    good = np.flatnonzero(d2 <= gate_sigma**2)
-    box, track, value = box[good], track[good], value[good]
-    start = 0
-    for stop in np.cumsum(np.bincount(camera[box])).tolist():  # boxes are sorted by camera
-        if stop > start:
-            chosen = assignment(box[start:stop], track[start:stop], value[start:stop])
-            out.track[box[start:stop][chosen]] = track[start:stop][chosen]
-        start = stop
+    # A track has one box in each camera: as if it were another track for each.
+    chosen = assignment(box, camera[box] * t + track, value)
+    out.track[box[chosen]] = track[chosen]
     followed = out.track >= 0
     out.velocity_mps[followed] = velocity[out.track[followed]]
     speed = np.hypot(out.velocity_mps[:, 0], out.velocity_mps[:, 1])
     moving = speed >= _HEADED_MPS
     out.yaw_rad[moving] = np.arctan2(out.velocity_mps[moving, 1], out.velocity_mps[moving, 0])
     return out
+
+
+def _near(
+    boxes: Sketch,
+    position_m: FloatArray,
+    velocity_mps: FloatArray,
+    cov_m2: FloatArray,
+    offset_s: FloatArray,
+    gate_sigma: float,
+    may: npt.NDArray[np.bool_],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Boxes and tracks that may lie within the gate: of hardly more pairs than do.
+
+    Nothing within the gate is farther away than the gate times the root of both traces. The squared distance of a box b
+    from a track at p + v t is ``b² + p² + v² t² - 2 b p - 2 t b v + 2 t p v``: products of what is the box's and
+    what is the track's, so one product of matrices tells it for all pairs.
+    """
+    where, how = position_m[:, :2], velocity_mps[:, :2]
+    mine = np.empty((len(offset_s), 8))
+    mine[:, 0], mine[:, 1], mine[:, 2] = 1.0, offset_s, offset_s**2
+    mine[:, 3:5] = boxes.place_m
+    np.multiply(boxes.place_m, offset_s[:, None], out=mine[:, 5:7])
+    cover = boxes.cover_m2[:, 0] + boxes.cover_m2[:, 1] + 2 * _MOTION_M**2
+    mine[:, 7] = (boxes.place_m**2).sum(axis=1) - gate_sigma**2 * cover
+    theirs = np.empty((8, len(position_m)))
+    theirs[0] = (where**2).sum(axis=1) - gate_sigma**2 * (cov_m2[0] + cov_m2[1])
+    theirs[1], theirs[2] = 2 * (where * how).sum(axis=1), (how**2).sum(axis=1)
+    theirs[3:5], theirs[5:7] = -2 * where.T, -2 * how.T
+    theirs[7] = 1.0
+    with np.errstate(invalid="ignore"):  # a track or a box may be nowhere
+        near = (mine @ theirs <= _ROUNDING_M2) & may
+    box, track = near.nonzero()
+    return box, track

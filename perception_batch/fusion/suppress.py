@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from perception_batch.fusion.pairs import pairs_within
 from perception_batch.ontology import ObjectClass, Ontology
 from perception_batch.types import Detections, FloatArray, SuppressedReason
 
@@ -152,22 +153,22 @@ def duplicates(
 
     Args:
         xyxy: (N, 4) boxes that count; those of one camera by falling score.
-        camera: (N,) number of the camera.
+        camera: (N,) number of the camera, never falling.
         groups: N class groups.
         duplicate_iou: as configured.
     """
-    order = np.arange(len(xyxy))
-    near = (camera[:, None] == camera) & (order[:, None] < order)
-    near &= (xyxy[:, 0:1] < xyxy[:, 2]) & (xyxy[:, 0] < xyxy[:, 2:3])
-    rows, columns = np.nonzero(near)
-    a, b = xyxy[rows], xyxy[columns]
-    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
-    overlap = np.maximum(sides[:, 0], 0.0) * np.maximum(sides[:, 1], 0.0)
-    area = (xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1])
+    rows, columns = pairs_within(camera)
+    left, top, right, bottom = np.ascontiguousarray(xyxy.T)
+    wide = np.minimum(right[rows], right[columns]) - np.maximum(left[rows], left[columns])
+    near = (wide > 0).nonzero()[0]
+    rows, columns, wide = rows[near], columns[near], wide[near]
+    tall = np.minimum(bottom[rows], bottom[columns]) - np.maximum(top[rows], top[columns])
+    overlap = wide * np.maximum(tall, 0.0)
+    area = (right - left) * (bottom - top)
     area_a, area_b = area[rows], area[columns]
     iou = overlap / np.maximum(area_a + area_b - overlap, 1e-12)
     contained = overlap >= _CONTAINED * np.minimum(area_a, area_b)
-    same = np.flatnonzero(iou >= np.where(contained, 0.75, 1.0) * duplicate_iou)
+    same = (iou >= np.where(contained, 0.75, 1.0) * duplicate_iou).nonzero()[0]
     dropped: set[int] = set()
     out: dict[int, list[int]] = {}
     for i, j in zip(rows[same].tolist(), columns[same].tolist(), strict=True):

@@ -74,6 +74,7 @@ class SurfaceEstimator:
         self._slope_var = self._slope_start = max(settings.slope_sigma, _SMALLEST_SLOPE) ** 2
         n = self._n = 3 + cameras
         self._lasting = np.array([0, *range(3, n)])  # unknowns that the whole drive tells
+        self._block = np.ix_(self._lasting, self._lasting)
         self._recent, self._recent_z = np.zeros((n, n)), np.zeros(n)
         self._weight = 0.0
         self._drive, self._drive_z = np.zeros((n - 2, n - 2)), np.zeros(n - 2)
@@ -165,7 +166,7 @@ class SurfaceEstimator:
         """The state and its covariance, from what is known beforehand, the drive and the last moments."""
         before, pull = self._before = self._before or self._of_drive(ground)
         total = np.zeros((self._n, self._n))
-        total[np.ix_(self._lasting, self._lasting)] = before
+        total[self._block] = before
         total[1, 1] = total[2, 2] = 1 / self._slope_var
         right = np.zeros(self._n)
         right[self._lasting] = pull

@@ -41,5 +41,7 @@ def test_a_signal_after_detectors_were_freed_is_heard(make_weights: Callable[[st
     model = open_detector(
         DetectConfig(model=str(make_weights("yolo11n.yaml")), backend="openvino", device="cpu", image_size=64)
     ).info.path
-    done = subprocess.run([sys.executable, "-c", CODE, str(model)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, str(model)], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (143, "")
