@@ -76,6 +76,18 @@ def score(drives: Sequence[Path], weights: Path, out: Path) -> dict[str, Any]:
     }
 
 
+def _beside(student: Mapping[str, Any], twin: Mapping[str, Any]) -> str:
+    """What the labels cost: the student beside one that learnt from the truth of the same pictures."""
+    own, other = student["classes"], twin["classes"]
+    by_class = ", ".join(f"{name} {row['ap50']:.3f}" for name, row in other.items())
+    ratio = student["ap50"] / max(twin["ap50"], 1e-9)
+    return (
+        f"\n\nA *twin* with the same plan and pictures, but trained on their truth, reaches AP50 {twin['ap50']:.3f} ({by_class}):"
+        f"\nthe student has {ratio:.1%} of it, by class at the median "
+        f"{sorted(own[name]['ap50'] / max(other[name]['ap50'], 1e-9) for name in other)[len(other) // 2]:.1%}."
+    )
+
+
 def write_card(path: Path, weights: Path, facts: Mapping[str, Any]) -> None:
     """The model card, Markdown."""
     student, teacher = facts["figures"]["student"], facts["figures"]["teacher"]
@@ -85,6 +97,8 @@ def write_card(path: Path, weights: Path, facts: Mapping[str, Any]) -> None:
         for name, own in student["classes"].items()
     )
     content = weights.read_bytes()
+    twin = facts["figures"].get("twin")
+    beside = "" if twin is None else _beside(student, twin)
     path.write_text(
         f"""# Built-in detector
 
@@ -106,7 +120,7 @@ No picture, label or weight of anyone else went into it. Command: `{facts["comma
 
 On {student["pictures"]} pictures of drives that neither saw ({facts["check_drives"]}), objects at least {MIN_HEIGHT_PX:g} px high and {MIN_VISIBLE:.0%} visible,
 counted as `perception-batch evaluate` does: AP50 **{student["ap50"]:.3f}** (AP50-95 {student["ap50_95"]:.3f}); the teacher's is {teacher["ap50"]:.3f},
-so the student has {student["ap50"] / max(teacher["ap50"], 1e-9):.1%} of it.
+so the student has {student["ap50"] / max(teacher["ap50"], 1e-9):.1%} of it.{beside}
 
 | class | boxes | objects | AP50 | AP50-95 | recall | teacher's AP50 |
 |---|---|---|---|---|---|---|

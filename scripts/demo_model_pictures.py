@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,10 +93,28 @@ def truth_of(
     return {key: (px[rows], kind[rows]) for key, rows in by.items()}
 
 
+def of_set(folder: Path) -> set[tuple[str, str, int]]:
+    """Drive, camera and stamp of every picture of a training set that ``perception-batch labels`` wrote."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(folder / "images.parquet", columns=["drive", "camera", "frame_stamp_ns"])
+    return set(zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True))
+
+
 def from_drives(
-    drives: Sequence[Path], min_height_px: float = MIN_HEIGHT_PX, min_visible: float = MIN_VISIBLE
+    drives: Sequence[Path],
+    min_height_px: float = MIN_HEIGHT_PX,
+    min_visible: float = MIN_VISIBLE,
+    only: Container[tuple[str, str, int]] | None = None,
 ) -> Pictures:
-    """Every picture of drawn drives, with their truth; smaller and less visible boxes are `IGNORED`."""
+    """Pictures of drawn drives, with their truth; smaller and less visible boxes are `IGNORED`.
+
+    Args:
+        drives: their folders.
+        min_height_px: see above.
+        min_visible: see above.
+        only: drive, camera and stamp of those wanted; None: all.
+    """
     from perception_batch.api import open_log
     from perception_batch.types import EncodedFrame, StillPayload
 
@@ -108,6 +126,8 @@ def from_drives(
         with open_log(drive / "drive.mcap") as log:
             for frame in log.stream(log.select(None)):
                 if isinstance(frame, EncodedFrame) and isinstance(frame.payload, StillPayload):
+                    if only is not None and (drive.name, frame.camera, frame.stamp_ns) not in only:
+                        continue
                     data.append(bytes(frame.payload.data))
                     px, kind = truth.get((frame.camera, frame.stamp_ns), nothing)
                     boxes.append(px)

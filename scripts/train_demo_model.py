@@ -5,6 +5,9 @@
 Stages, in this order, each of which goes on where it was stopped: `drives` draws them; `teacher` is trained on the
 simulator's truth; `label` runs the teacher over further drives and makes a training set of the runs, as a user would;
 `student` is trained on that set alone; `evaluate` scores both, on drives that neither saw, and writes the card.
+
+One more stage only where it is named: `twin` is trained like the student, on the same pictures, but on their truth. What the student
+lacks beside it is what the labels cost; `evaluate` scores it too.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 STAGES = ("drives", "teacher", "label", "student", "evaluate")
+TWIN = "twin"
 SIZE_PX = (640, 400)
 SEEDS = {"teacher": 10_000, "student": 20_000, "check": 90_000}
 """First seed of each kind of drive; the built-in drive's seed is below them all."""
@@ -159,7 +163,7 @@ def evaluate_stage(arguments: argparse.Namespace) -> None:
     out = arguments.out
     drives = drives_of(out, "check", arguments.check_drives)
     figures = {}
-    for kind in ("teacher", "student"):
+    for kind in ("teacher", "student", TWIN):
         weights = out / kind / f"{kind}.pt"
         if weights.is_file():
             figures[kind] = score(drives, weights, out / "runs" / f"check-{kind}")
@@ -193,13 +197,16 @@ def evaluate_stage(arguments: argparse.Namespace) -> None:
 
 
 def train_stage(arguments: argparse.Namespace, kind: str) -> None:
-    """Train the teacher or the student to the end of its plan, and write its weights."""
-    from demo_model_pictures import from_drives, from_yolo_set
+    """Train the teacher, the student or its twin to the end of its plan, and write its weights."""
+    from demo_model_pictures import from_drives, from_yolo_set, of_set
     from demo_model_training import Plan, Trainer, train, write_weights
 
     out, folder = arguments.out, arguments.out / kind
     if kind == "teacher":
         pictures = from_drives(drives_of(out, "teacher", arguments.teacher_drives))
+    elif kind == "twin":
+        drives = drives_of(out, "student", arguments.student_drives)
+        pictures = from_drives(drives, only=of_set(out / "labels"))
     else:
         pictures = from_yolo_set(out / "labels")
     print(f"{kind}: {len(pictures)} pictures, {pictures.counts()}", flush=True)
@@ -216,7 +223,9 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="everything goes here")
-    parser.add_argument("--stage", nargs="+", choices=STAGES, default=list(STAGES), help="only these")
+    parser.add_argument(
+        "--stage", nargs="+", choices=(*STAGES, TWIN), default=list(STAGES), help="only these"
+    )
     parser.add_argument("--teacher-drives", type=int, default=110, metavar="N")
     parser.add_argument("--student-drives", type=int, default=60, metavar="N")
     parser.add_argument("--check-drives", type=int, default=10, metavar="N")
@@ -231,7 +240,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
 def main(words: Sequence[str] | None = None) -> int:
     """Do the stages asked for."""
     arguments = parse(words)
-    for stage in (stage for stage in STAGES if stage in arguments.stage):
+    for stage in (stage for stage in (*STAGES[:-1], TWIN, STAGES[-1]) if stage in arguments.stage):
         if stage == "drives":
             draw_stage(arguments)
         elif stage == "label":

@@ -97,6 +97,8 @@ def test_drives_give_the_boxes_of_their_truth(tmp_path: Path) -> None:
     assert (read.class_index >= 0).any()
     assert (strict.class_index == IGNORED).all()
     assert pictures_of.decode(read.data[0]).shape == (200, 320, 3)
+    first = ("drive", "cam_front", 1_760_000_000_123_456_789)
+    assert from_drives([tmp_path / "drive"], only={first}).data == read.data[:1]
 
 
 def test_a_training_that_was_stopped_goes_on_as_it_would_have(
