@@ -145,6 +145,8 @@ def test_ultralytics_own_check_finds_nothing_to_say(tmp_path: Path) -> None:
         assert len(rows) == len(accepted)
 
 
+# Where Ray is installed Ultralytics asks it for a trial, and Ray says that there is none: not about the set.
+@pytest.mark.filterwarnings("ignore:.get_trial_id. is meant to only be called:UserWarning")
 def test_ultralytics_trains_an_epoch_without_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
