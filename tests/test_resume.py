@@ -11,10 +11,11 @@ import av
 import pytest
 from log_writer import CameraSpec, write_log
 from patch_detector import PatchDetector, patches
+from stops_after import StopsAfter
 
 from perception_batch.config import load_config
 from perception_batch.errors import LockedError, WriteError
-from perception_batch.job import Job, Progress
+from perception_batch.job import Job
 from perception_batch.pipeline import run_drive
 from perception_batch.replay import fuse_again, redo, render_again
 from perception_batch.runs import EventLog, SegmentStore, lock_path, locked, read_events
@@ -33,18 +34,6 @@ def tables(directory: Path) -> dict[str, bytes]:
 def pictures(path: Path) -> list[tuple[int, bytes]]:
     with av.open(str(path)) as video:
         return [(f.pts, f.to_ndarray(format="rgb24").tobytes()) for f in video.decode(video=0)]
-
-
-class StopsAfter(Progress):
-    """Ends the run as Ctrl-C would, after so many timesteps."""
-
-    def __init__(self, timesteps: int) -> None:
-        self.left = timesteps
-
-    def advance(self, images: int) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
 
 
 class Counting(PatchDetector):

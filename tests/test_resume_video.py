@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from log_writer import CameraSpec, write_log
 from patch_detector import PatchDetector, patches
+from stops_after import StopsAfter
 
 from perception_batch.config import load_config
 from perception_batch.errors import WriteError
-from perception_batch.job import Job, Progress
+from perception_batch.job import Job
 from perception_batch.pipeline import run_drive
 from perception_batch.render import Mosaic
 from perception_batch.replay import redo, render_again
@@ -32,18 +33,6 @@ SETTINGS = [
     "runs.loss_limit_percent=50",
 ]
 Packet = tuple[int, int, int, bool, bytes]
-
-
-class StopsAfter(Progress):
-    """Ends the run as Ctrl-C would, after so many timesteps."""
-
-    def __init__(self, timesteps: int) -> None:
-        self.left = timesteps
-
-    def advance(self, images: int) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
 
 
 class Restless(PatchDetector):
