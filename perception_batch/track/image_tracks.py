@@ -156,10 +156,10 @@ class ImageFollower:
             if life is None:
                 life = part.lives[name] = self._claim(part, boxes[rows[i]]) or self._born(group, stamp_ns)
             out[i] = life
-        for i in fresh:
+        for i in fresh:  # none goes on in a track that another box of this frame has just been given
             known = self._claim(part, boxes[rows[i]]) if again[i] else None
             out[i] = known or self._born(group, stamp_ns)
-            part.unnamed.append((out[i], boxes[rows[i]]))
+        part.unnamed += [(out[i], boxes[rows[i]]) for i in fresh]
         return out
 
     def _claim(self, part: _Tracked, box: Boxes) -> Life | None:

@@ -85,7 +85,7 @@ def test_wrong_sizes_are_refused() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    hw=st.tuples(st.integers(150, 330), st.integers(150, 330)),
+    hw=st.tuples(st.integers(172, 330), st.integers(172, 330)),  # at least 2 * 64 is left of it
     turn=st.sampled_from([0, 90, 180, 270]),
     trim=st.tuples(*[st.integers(0, 21)] * 4),
     side=st.sampled_from([32, 64]),

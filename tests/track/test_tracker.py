@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from track.track_scene import RIG, START_NS, Seen, Told, timestep, track
 
@@ -54,6 +54,17 @@ def same(one: TimestepResult, two: TimestepResult) -> bool:
     )
 
 
+def _unplaced(score: float, camera: str) -> Seen:
+    return Seen((0.0, 1.0), "car", score, 0.5, 0.0, False, None, camera)
+
+
+@example(
+    [
+        (1.0, [_unplaced(1.0, "cam_front"), _unplaced(0.25, "cam_back")]),
+        (1.0, [_unplaced(0.25, "cam_back")] * 2),
+    ],
+    0.0,
+)
 @settings(max_examples=40, deadline=None)
 @given(DRIVES, st.sampled_from([0.0, 0.3, 1.0, 5.0]))
 def test_whatever_comes_goes_out_once_and_in_order(
