@@ -164,7 +164,8 @@ def _places(
         at = list(several)
         for part, combined in zip(places, combine(views, list(several.values())), strict=True):
             part[at] = combined
-    return places
+    position, covariance, own, lasting = places
+    return position, _symmetric(covariance), _symmetric(own), lasting
 
 
 def combine(views: Views, rows: Sequence[list[int]]) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
