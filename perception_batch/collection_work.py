@@ -158,11 +158,7 @@ class CollectionWork:
             with drive_log(log_path(self.request.out, drive.name)) as add:
                 result = drive_result(lambda: self._run(drive, content))
                 add(f"{result.kind} {printable(result.why)}".rstrip())
-        fate, facts = self.settle(drive, content, result, alone=alone)
-        if facts is not None and self.request.on_done:
-            words, limit_s = self.request.on_done, self.request.config.runs.hook_timeout_s
-            self.hook_ended(facts, run_hook(words, facts, timeout_s=limit_s))
-        return fate
+        return self.settle_here(drive, content, result, alone=alone)
 
     def plan(self, drive: Drive) -> tuple[PlannedDrive, Content | None]:
         """What is to be done for a drive, and its files from outside."""
@@ -199,6 +195,16 @@ class CollectionWork:
             complain(result.why)
             return "waiting", None
         return "failed", self._failed(drive, content, result, alone=alone)
+
+    def settle_here(
+        self, drive: Drive, content: Content | None, result: DriveResult, *, alone: bool = False
+    ) -> Fate:
+        """The same, and run ``--on-done`` in this process."""
+        fate, facts = self.settle(drive, content, result, alone=alone)
+        if facts is not None and self.request.on_done:
+            words, limit_s = self.request.on_done, self.request.config.runs.hook_timeout_s
+            self.hook_ended(facts, run_hook(words, facts, timeout_s=limit_s))
+        return fate
 
     def hook_ended(self, facts: DoneFacts, status: int) -> None:
         """Note how ``--on-done`` went."""

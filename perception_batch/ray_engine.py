@@ -32,7 +32,7 @@ from perception_batch.drive_logs import log_path
 from perception_batch.drive_result import DriveResult
 from perception_batch.errors import EXIT_NOTHING, EXIT_RETRY, LockedError, PerceptionBatchError, printable
 from perception_batch.ray_actors import Answer, SegmentWorker, WorkerSetup
-from perception_batch.runs import EVENTS, FOLDER, Content, Drive, OutputLock, lock_path, locked, run_hook
+from perception_batch.runs import EVENTS, FOLDER, Content, Drive, OutputLock, lock_path, locked
 from perception_batch.segment_work import LandedSegment, PreparedDrive
 from perception_batch.signals import handled, held
 
@@ -111,7 +111,7 @@ def work_by_ray(
         if passed is not None:
             fates[drive.name] = passed
         elif plan.action == "refuse":
-            fates[drive.name] = _settled(work, drive, content, work.refused(drive, plan))
+            fates[drive.name] = work.settle_here(drive, content, work.refused(drive, plan))
         else:
             todo.append((drive, content))
     if not todo:
@@ -173,16 +173,6 @@ def _shares(ray: Any, workers: int | None, device: str) -> tuple[int, int, bool]
         cores = max(1, min(cores, sum(int(node.get("CPU", 1)) for node in nodes) // workers))
     fit = sum(int(node.get("CPU", 1)) // cores for node in nodes)
     return cores, workers or max(1, fit), False
-
-
-def _settled(work: CollectionWork, drive: Drive, content: Content | None, result: DriveResult) -> Fate:
-    """Enter a drive in the books, and run the user's command after it."""
-    fate, facts = work.settle(drive, content, result)
-    request = work.request
-    if facts is not None and request.on_done:
-        limit_s = request.config.runs.hook_timeout_s
-        work.hook_ended(facts, run_hook(request.on_done, facts, timeout_s=limit_s))
-    return fate
 
 
 class _Engine:
@@ -378,7 +368,7 @@ class _Engine:
         self._at_work.pop(at.drive.name, None)
         self._note(at, f"{result.kind} {result.why}".rstrip())
         self._progress.end(at.drive.name)
-        self._fates[at.drive.name] = _settled(self._work, at.drive, at.content, result)
+        self._fates[at.drive.name] = self._work.settle_here(at.drive, at.content, result)
 
     # ------------------------------------------------------------------ beside it
 

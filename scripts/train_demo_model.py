@@ -204,7 +204,7 @@ def train_stage(arguments: argparse.Namespace, kind: str) -> None:
     out, folder = arguments.out, arguments.out / kind
     if kind == "teacher":
         pictures = from_drives(drives_of(out, "teacher", arguments.teacher_drives))
-    elif kind == "twin":
+    elif kind == TWIN:
         drives = drives_of(out, "student", arguments.student_drives)
         pictures = from_drives(drives, only=of_set(out / "labels"))
     else:

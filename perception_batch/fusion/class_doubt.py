@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from perception_batch.calibration import FloatArray
-from perception_batch.fusion.position import Views
+from perception_batch.fusion.position import Views, symmetric
 
 Mixture = tuple[Sequence[int], Sequence[float]]
 """Rows of one box, taken for each class that it may be, the decided one first; and what speaks for each."""
@@ -45,7 +45,7 @@ def mixed(views: Views, mixtures: Sequence[Mixture]) -> Views:
     spread = _mean(share, _outer(off) + _outer(size) + _outer(lasting[:, :, 1])) - _outer(rest)
     jitter = _mean(share, views.jitter_m2[rows])
     main = _largest(spread, _mean(share, size))
-    jitter += spread - _outer(main)
+    jitter = symmetric(jitter + spread - _outer(main))  # sums over views are not, to the last bit
     doubtful = np.stack([main, rest], axis=1)
     total = jitter + _outer(main) + _outer(rest)  # a product of matrices is not symmetric to the last bit
     first = rows[:, 0]

@@ -11,7 +11,7 @@ import numpy as np
 
 from perception_batch.calibration import FloatArray
 from perception_batch.fusion.boxes import Boxes
-from perception_batch.fusion.position import Views
+from perception_batch.fusion.position import Views, symmetric
 from perception_batch.ontology import Ontology
 from perception_batch.types import FusedObject
 
@@ -164,8 +164,7 @@ def _places(
         at = list(several)
         for part, combined in zip(places, combine(views, list(several.values())), strict=True):
             part[at] = combined
-    position, covariance, own, lasting = places
-    return position, _symmetric(covariance), _symmetric(own), lasting
+    return places
 
 
 def combine(views: Views, rows: Sequence[list[int]]) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
@@ -198,10 +197,5 @@ def combine(views: Views, rows: Sequence[list[int]]) -> tuple[FloatArray, FloatA
     apart = position_m - position[:, None]
     spread = (apart[..., None, :] @ information @ apart[..., None])[..., 0, 0].sum(axis=1)
     wider = np.maximum(spread / (3 * (counts - 1)), 1.0) - 1
-    alone = _symmetric(alone + wider[:, None, None] * (alone + outer))
-    return position, _symmetric(alone + outer), alone, together
-
-
-def _symmetric(matrices: FloatArray) -> FloatArray:
-    """Without the last bit's asymmetry."""
-    return 0.5 * (matrices + matrices.swapaxes(1, 2))
+    alone = symmetric(alone + wider[:, None, None] * (alone + outer))
+    return position, symmetric(alone + outer), alone, together

@@ -263,3 +263,8 @@ def _behind_the_face(
         # What the border hides may also be nearer or farther than what shows.
         depth_var[rows] += (0.5 * hidden) ** 2
     return depth, depth_var, aside, aside_var
+
+
+def symmetric(matrices: FloatArray) -> FloatArray:
+    """Without the last bit's asymmetry."""
+    return 0.5 * (matrices + matrices.swapaxes(1, 2))
