@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # costs are those of one thread
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -275,11 +276,9 @@ def compare(with_lag: Sequence[Run], without: Sequence[Run]) -> dict[str, tuple[
 def located_rows(runs: Sequence[Run]) -> Located:
     """All seeds as one; objects keep numbers of their own."""
     parts = [replace(run.located, objects=run.located.objects + 1_000_000 * i) for i, run in enumerate(runs)]
-    return Located(
-        *(np.concatenate([getattr(p, n) for p in parts]) for n in (
-            "objects", "classes", "true_m", "found_m", "covariance_m2", "track_age_s")),
-        without=sum(p.without for p in parts),
-    )  # fmt: skip
+    columns = ("objects", "classes", "true_m", "found_m", "covariance_m2", "track_age_s")
+    joined: dict[str, Any] = {n: np.concatenate([getattr(p, n) for p in parts]) for n in columns}
+    return Located(**joined, without=sum(p.without for p in parts))
 
 
 def merge_row(runs: Sequence[Run]) -> str:

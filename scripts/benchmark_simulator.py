@@ -23,7 +23,7 @@ import cv2
 from perception_batch.simulate.drive import simulate
 from perception_batch.simulate.road_users import plan_traffic
 from perception_batch.simulate.scene import EgoState, Light, Mesh, Thing, World
-from perception_batch.simulate.settings import CAMERAS, Faults, SimulateSettings
+from perception_batch.simulate.settings import CAMERAS, Faults, Preset, SimulateSettings
 from perception_batch.simulate.stage import real_stage
 from perception_batch.simulate.stopwatch import Stopwatch
 
@@ -117,7 +117,8 @@ def main() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     cv2.setNumThreads(1)
     width, height = (int(part) for part in options.size.split("x"))
-    for preset in options.preset or CAMERAS:
+    presets: list[Preset] = options.preset or list(CAMERAS)
+    for preset in presets:
         measure(
             SimulateSettings(
                 preset=preset,

@@ -137,7 +137,6 @@ def from_drives(
 
 def from_yolo_set(folder: Path, split: str = "train") -> Pictures:
     """The pictures of a training set that ``perception-batch labels --format yolo`` wrote, with its places to ignore."""
-    import cv2
     import yaml
 
     names = yaml.safe_load((folder / "data.yaml").read_text())["names"]
@@ -151,8 +150,8 @@ def from_yolo_set(folder: Path, split: str = "train") -> Pictures:
         content = path.read_bytes()
         labels = folder / "labels" / split / f"{path.stem}.txt"
         rows = np.loadtxt(labels, ndmin=2) if labels.is_file() and labels.stat().st_size else np.zeros((0, 5))
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-        size = np.array([image.shape[1], image.shape[0]])
+        high, wide = decode(content).shape[:2]
+        size = np.array([wide, high])
         middle, half = rows[:, 1:3] * size, rows[:, 3:5] * size / 2
         ignored = [box["box_px"] for box in doubtful.get(f"images/{split}/{path.name}", ())]
         data.append(content)

@@ -43,7 +43,7 @@ class Plan:
     learning_rate: float = 2.5e-3
     """Largest; AdamW."""
     weight_decay: float = 0.02
-    whole_share: float = 0.12
+    whole_share: float = 0.35
     """Share of the steps on whole pictures..."""
     last_whole_share: float = 0.7
     """... and of those in the last sixth."""
@@ -178,6 +178,12 @@ class Trainer:
                 else:
                     kept.copy_(new)
 
+    def start_from(self, path: Path) -> None:
+        """Begin a further round of training with the mean weights of another checkpoint; rate and optimiser begin anew."""
+        weights = torch.load(path, weights_only=True)["mean"]
+        self.network.load_state_dict(weights)
+        self.mean.load_state_dict(weights)
+
     def save(self, path: Path) -> None:
         """All that is needed to go on."""
         state = {
@@ -253,7 +259,11 @@ def train(
                 f"{speed:.1f} views per CPU second"
             )
         if now - measured > every_s or at_end:
-            figures = {"step": trainer.step, "views": trainer.views, "cpu_s": round(trainer.cpu_s)}
+            figures: dict[str, Any] = {
+                "step": trainer.step,
+                "views": trainer.views,
+                "cpu_s": round(trainer.cpu_s),
+            }
             figures.update(loss=round(recent, 4), **measure(trainer.mean))
             trainer.curve.append(figures)
             with (folder / "curve.jsonl").open("a") as file:

@@ -18,7 +18,7 @@ from perception_batch.simulate.own_vehicle import own_vehicle_mesh
 from perception_batch.simulate.rigs import rig_of
 from perception_batch.simulate.scene import Drawing
 from perception_batch.simulate.sensor import Sensor
-from perception_batch.simulate.settings import SimulateSettings
+from perception_batch.simulate.settings import Preset, SimulateSettings, TimeOfDay
 from perception_batch.simulate.world import build_world
 from perception_batch.types import Image
 
@@ -49,12 +49,13 @@ def with_boxes(image: Image, drawing: Drawing) -> Image:
 def sheet(seed: int, at_s: float, hills: bool, boxes: bool) -> Image:
     """All rows as one picture, RGB."""
     lines = []
-    for time_of_day, preset in (
+    rows: tuple[tuple[TimeOfDay, Preset], ...] = (
         ("day", "surround6"),
         ("dusk", "surround6"),
         ("night", "surround6"),
         ("day", "fisheye4"),
-    ):
+    )
+    for time_of_day, preset in rows:
         world = build_world(seed, duration_s=at_s + 10, time_of_day=time_of_day, hills=hills)
         cameras = rig_of(SimulateSettings(preset=preset)).cameras
         shapes = ShapeCache()

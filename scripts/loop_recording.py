@@ -151,7 +151,7 @@ def _as_ros2(value: Any, store: Any) -> Any:
         return [_as_ros2(item, store) for item in value]
     if not dataclasses.is_dataclass(value):
         return value
-    kind = store.types[value.__msgtype__]
+    kind = store.types[getattr(value, "__msgtype__")]  # noqa: B009  (rosbags gives every message one)
     names = [field.name for field in dataclasses.fields(kind) if field.name != "__msgtype__"]
     return kind(
         **{

@@ -6,8 +6,9 @@ Stages, in this order, each of which goes on where it was stopped: `drives` draw
 simulator's truth; `label` runs the teacher over further drives and makes a training set of the runs, as a user would;
 `student` is trained on that set alone; `evaluate` scores both, on drives that neither saw, and writes the card.
 
-One more stage only where it is named: `twin` is trained like the student, on the same pictures, but on their truth. What the student
-lacks beside it is what the labels cost; `evaluate` scores it too.
+Two more stages only where they are named: `twin` is trained like the student, on the same pictures, but on their truth. What the
+student lacks beside it is what the labels cost; `evaluate` scores it too. `threshold` prints identities on three drives by the score that
+counts as detected, from which the demo's is chosen.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 STAGES = ("drives", "teacher", "label", "student", "evaluate")
-TWIN = "twin"
+TWIN, THRESHOLD = "twin", "threshold"
 SIZE_PX = (640, 400)
 SEEDS = {"teacher": 10_000, "student": 20_000, "check": 90_000}
 """First seed of each kind of drive; the built-in drive's seed is below them all."""
@@ -105,15 +107,16 @@ class Measure:
                 True,
                 np.arange(count),
                 number[kind],
-                self._pictures.box_px[rows],
+                self._pictures.box_px[rows].astype(np.float64),
                 np.ones(count),
             )
-            run = RunPicture(str(i), i, found.xyxy, found.score, number[found.class_id], marks)
+            box, score = found.xyxy.astype(np.float64), found.score.astype(np.float64)
+            run = RunPicture(str(i), i, box, score, number[found.class_id], marks)
             pairs.append(PairedPicture(run, truth, kind != IGNORED, marks, marks > 0))
         step = RunStep(0, 0, (), none, none, none, np.zeros((0, 3)), np.zeros((0, 2, 2)), none > 0)
         figures = score_detection([PairedStep(step, 0, tuple(pairs))], classes)
         if isinstance(figures, Skipped):
-            return {"skipped": figures.reason}
+            return {"skipped": figures.skipped}
         by_class = {row.label: [round(row.ap50, 3), row.truth_boxes] for row in figures.classes}
         return {"ap50": round(figures.ap50, 4), "by_class": by_class}
 
@@ -156,7 +159,7 @@ def evaluate_stage(arguments: argparse.Namespace) -> None:
     import json
     import shutil
 
-    from demo_model_evaluation import score, write_card
+    from demo_model_evaluation import score, whole_chain, write_card
     from demo_model_pictures import CLASSES
     from demo_model_training import SCALE, build_network
 
@@ -173,6 +176,8 @@ def evaluate_stage(arguments: argparse.Namespace) -> None:
         return
     weights = out / "demo.pt"
     shutil.copyfile(out / "student" / "student.pt", weights)
+    chain = whole_chain(weights, out / "chain")
+    (out / "chain.json").write_text(json.dumps(chain, indent=1) + "\n")
     seeds = {
         kind: f"{count} drives, seeds {SEEDS[kind]} to {SEEDS[kind] + count - 1}"
         for kind, count in (
@@ -186,14 +191,41 @@ def evaluate_stage(arguments: argparse.Namespace) -> None:
         "parameters": sum(p.numel() for p in build_network().parameters()),
         "labels": CLASSES,
         "size": "x".join(map(str, SIZE_PX)),
-        "teacher": f"{seeds['teacher']}; {arguments.teacher_views:,} views",
-        "student": f"{arguments.student_views:,} views",
+        "teacher": f"{seeds['teacher']}; {_views(out, 'teacher')}{_first_round(arguments)}",
+        "student": _views(out, "student"),
         "student_drives": seeds["student"],
         "check_drives": seeds["check"],
         "command": "python scripts/train_demo_model.py --out DIR",
         "figures": figures,
+        "chain": chain,
     }
     write_card(out / "MODEL_CARD.md", weights, facts)
+
+
+def threshold_stage(arguments: argparse.Namespace) -> None:
+    """Print what each score that counts as detected comes to."""
+    from demo_model_evaluation import CHAIN_SEEDS, whole_chain
+
+    out = arguments.out
+    for least in (0.25, 0.35, 0.45, 0.5, 0.55, 0.6, 0.65):
+        figures = whole_chain(out / "student" / "student.pt", out / "chain", CHAIN_SEEDS[:3], least)
+        idf1 = [one["idf1"] for one in figures.values()]
+        by_seed = " ".join(f"{value:.3f}" for value in idf1)
+        print(f"score {least:.2f}: IDF1 {sum(idf1) / len(idf1):.3f} ({by_seed})", flush=True)
+
+
+def _views(out: Path, kind: str) -> str:
+    """How many views a training took, by its curve."""
+    import json
+
+    last = (out / kind / "curve.jsonl").read_text().splitlines()[-1]
+    return f"{json.loads(last)['views']:,} views"
+
+
+def _first_round(arguments: argparse.Namespace) -> str:
+    """What the teacher had seen before this round."""
+    start: Path | None = arguments.teacher_start
+    return "" if start is None else f", after a first round of {_views(start.parents[1], start.parent.name)}"
 
 
 def train_stage(arguments: argparse.Namespace, kind: str) -> None:
@@ -211,7 +243,13 @@ def train_stage(arguments: argparse.Namespace, kind: str) -> None:
         pictures = from_yolo_set(out / "labels")
     print(f"{kind}: {len(pictures)} pictures, {pictures.counts()}", flush=True)
     views = arguments.teacher_views if kind == "teacher" else arguments.student_views
-    trainer = Trainer(Plan(steps=views // 16, seed=arguments.seed), pictures)
+    plan = Plan(steps=views // 16, seed=arguments.seed)
+    if kind == "teacher" and arguments.teacher_start:
+        # Other views than in the first round, and a rate that does not undo it.
+        trainer = Trainer(replace(plan, seed=plan.seed + 1, learning_rate=0.6 * plan.learning_rate), pictures)
+        trainer.start_from(arguments.teacher_start)
+    else:
+        trainer = Trainer(plan, pictures)
     measure = Measure(drives_of(out, "check", 3))
     train(trainer, folder, measure, every_s=arguments.measure_every)
     write_weights(trainer.mean, folder / f"{kind}.pt")
@@ -224,12 +262,18 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="everything goes here")
     parser.add_argument(
-        "--stage", nargs="+", choices=(*STAGES, TWIN), default=list(STAGES), help="only these"
+        "--stage", nargs="+", choices=(*STAGES, TWIN, THRESHOLD), default=list(STAGES), help="only these"
     )
     parser.add_argument("--teacher-drives", type=int, default=110, metavar="N")
     parser.add_argument("--student-drives", type=int, default=60, metavar="N")
     parser.add_argument("--check-drives", type=int, default=10, metavar="N")
     parser.add_argument("--teacher-views", type=int, default=40_000, metavar="N")
+    parser.add_argument(
+        "--teacher-start",
+        type=Path,
+        metavar="FILE",
+        help="last.pt of an earlier round, whose weights it starts with",
+    )
     parser.add_argument("--student-views", type=int, default=50_000, metavar="N")
     parser.add_argument("--seed", type=int, default=0, help="of weights and views")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="drives drawn at a time")
@@ -240,11 +284,13 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
 def main(words: Sequence[str] | None = None) -> int:
     """Do the stages asked for."""
     arguments = parse(words)
-    for stage in (stage for stage in (*STAGES[:-1], TWIN, STAGES[-1]) if stage in arguments.stage):
+    for stage in (stage for stage in (*STAGES[:-1], TWIN, THRESHOLD, STAGES[-1]) if stage in arguments.stage):
         if stage == "drives":
             draw_stage(arguments)
         elif stage == "label":
             label_stage(arguments)
+        elif stage == THRESHOLD:
+            threshold_stage(arguments)
         elif stage == "evaluate":
             evaluate_stage(arguments)
         else:
