@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perception_batch.config import RunConfig, load_config
-from perception_batch.errors import LogError, WriteError
+from perception_batch.errors import ConfigError, LogError, WriteError, printable
 from perception_batch.job import Job, Progress
 from perception_batch.pipeline import run_drive
 from perception_batch.read import DriveLog, holds_pictures
 from perception_batch.read import open_log as _open_log
 from perception_batch.replay import fuse_again, load_finished, redo
-from perception_batch.runs import find_drives
+from perception_batch.runs import OutputUrl, find_drives, refuse_url
 from perception_batch.write import Manifest, read_timesteps
 
 if TYPE_CHECKING:
@@ -131,6 +131,10 @@ def run(
     found = find_drives(paths, one_drive=len(paths) > 1, holds_pictures=holds_pictures)
     if len(found) != 1:
         raise WriteError(f"{paths[0]} holds {len(found)} drives; call `run` for each, or name one log")
+    if OutputUrl.parse(str(out)) is not None:
+        raise ConfigError(
+            f"`run` from Python writes to a folder; use `perception-batch run --out {printable(out)}`"
+        )
     settings = config or RunConfig()
     if model is not None:
         settings = settings.model_copy(
@@ -214,6 +218,7 @@ def load_run(directory: str | Path) -> Run:
     Raises:
         LogError: no run there, or one that did not finish.
     """
+    refuse_url(directory, "load_run")
     return Run(Path(directory), load_finished(Path(directory)))
 
 

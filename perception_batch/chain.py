@@ -23,13 +23,14 @@ from perception_batch import flow
 from perception_batch.batches import ordered_batches
 from perception_batch.calibration import Rig
 from perception_batch.config import RunConfig
-from perception_batch.decode import decode_frame, pictures
+from perception_batch.decode import decode_frame
 from perception_batch.detect import Detector, prepare
 from perception_batch.ego_motion import Step, SweepWindow, steps
 from perception_batch.errors import DecodeError
 from perception_batch.fusion import measure_lidar
 from perception_batch.geometry import DetectorView
 from perception_batch.lenses import rig_with_lenses
+from perception_batch.log_pictures import decodable
 from perception_batch.looks import CameraViews, Crops, Look, MakeView, Part, parts, whole_images
 from perception_batch.objects import ObjectMaker
 from perception_batch.render import Tile
@@ -42,7 +43,6 @@ from perception_batch.types import (
     EncodedFrame,
     FrameRow,
     Image,
-    LogItem,
     TimestepResult,
     TrackSummary,
 )
@@ -202,7 +202,8 @@ class Preparer:
         wants_tile: Callable[[int], bool] = lambda _: True,
     ) -> None:
         self._config = config
-        self._wants_tile = wants_tile
+        self.wants_tile = wants_tile
+        """Of a timestep's stamp."""
         self.views = CameraViews(config, make_view, crops)
         self._decode = profile.stage("decode")
         self._letterbox = profile.stage("letterbox")
@@ -215,7 +216,7 @@ class Preparer:
     def __call__(self, shot: Shot) -> ReadyShot:
         stored, frame_set = shot.step.stored, shot.step.frame_set
         broken = {} if stored is None else stored.undecodable
-        if shot.frame.camera in broken or (stored is not None and not self._wants_tile(frame_set.stamp_ns)):
+        if shot.frame.camera in broken or (stored is not None and not self.wants_tile(frame_set.stamp_ns)):
             return ReadyShot(shot, None, np.zeros((0, 0, 3), np.uint8), broken.get(shot.frame.camera, ""))
         own_depth = self._config.camera(shot.frame.camera).bit_depth
         depth = self._config.decode.bit_depth if own_depth is None else own_depth
@@ -359,19 +360,6 @@ def fused_steps(
         yield from finished(objects.flush())
 
 
-def decodable(
-    source: FrameSource,
-    selected: Sequence[str],
-    span_ns: tuple[int | None, int | None],
-    config: RunConfig,
-    *,
-    sweeps: bool = False,
-) -> Iterator[LogItem]:
-    """What the log gives, every video's packets already pictures: they must be decoded in order, used or not."""
-    items = source.stream(selected, *span_ns, warm_up=True, sweeps=sweeps)
-    return pictures(items, max_image_mpx=config.read.max_image_mpx)
-
-
 def chain(
     source: FrameSource,
     selected: tuple[str, ...],
@@ -399,7 +387,15 @@ def chain(
         window = SweepWindow(round(config.fuse.lidar_tolerance_ms * 1e6))
     grouped = flow.timed(
         steps(
-            decodable(source, selected, span_ns, config, sweeps=window is not None),
+            decodable(
+                source,
+                selected,
+                span_ns,
+                config,
+                sweeps=window is not None,
+                is_stored=lambda: segments.stored_video(preparer.wants_tile),
+                on_other=segments.note_video,
+            ),
             synchronizer,
             rig,
             trajectory,

@@ -21,7 +21,14 @@ from perception_batch import (
     verify_command,
 )
 from perception_batch.command_options import add_settings, comma_names
-from perception_batch.errors import EXIT_NOTHING, EXIT_USAGE, PerceptionBatchError, printable
+from perception_batch.errors import (
+    EXIT_NOTHING,
+    EXIT_USAGE,
+    ConfigError,
+    PerceptionBatchError,
+    printable,
+    without_secrets,
+)
 from perception_batch.evaluate import command as evaluate_words
 from perception_batch.report import command as report_words
 from perception_batch.signals import Stopped, handled
@@ -47,6 +54,9 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "labels": labels_command.run_command,
     "demo": demo_command.run_command,
 }
+
+
+_IN_FOLDERS = ("fuse", "render", "labels", "report", "evaluate", "compare")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -92,7 +102,18 @@ def build_parser() -> argparse.ArgumentParser:
 
     run = command("run", "Run the whole chain on one drive or many.")
     run.add_argument("log", nargs="+", metavar="LOG", help="file, bag folder, a folder of drives, or a URL")
-    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="results go to DIR/<drive>/")
+    run.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="results go to DIR/<drive>/; DIR is a folder, or a URL such as s3://bucket/night",
+    )
+    run.add_argument(
+        "--scratch",
+        type=Path,
+        metavar="DIR",
+        help="with a URL: where to work meanwhile (default: the user's cache)",
+    )
     add_settings(run)
     run.add_argument("--model", metavar="WEIGHTS", help="detect.model")
     run.add_argument("--device", metavar="auto|cpu|cuda:N[,cuda:M]", help="detect.device")
@@ -220,6 +241,8 @@ def _fail(message: object, status: int) -> int:
 
 
 def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
+    if arguments.command in _IN_FOLDERS:
+        _refuse_urls(arguments)
     run_command = _COMMANDS.get(arguments.command)
     if run_command is not None:
         return run_command(arguments)
@@ -230,8 +253,16 @@ def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
     if arguments.command == "run":
         from perception_batch.collection import RunRequest, run_all
         from perception_batch.read import log_path
-        from perception_batch.runs import parse_hook
+        from perception_batch.runs import OutputUrl, parse_hook
 
+        url = OutputUrl.parse(arguments.out, arguments.scratch)
+        out = Path(arguments.out)
+        if url is not None:
+            from perception_batch.drive_output import local_out
+
+            out = local_out(url)
+        elif arguments.scratch is not None:
+            raise ConfigError("--scratch goes with --out URL; results in a folder are made in it")
         overrides = list(arguments.set)
         overrides += [f"detect.model={_quoted(arguments.model)}"] if arguments.model else []
         overrides += [f"detect.device={_quoted(arguments.device)}"] if arguments.device else []
@@ -239,7 +270,7 @@ def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
         return run_all(
             RunRequest(
                 paths=tuple(map(log_path, arguments.log)),
-                out=arguments.out,
+                out=out,
                 config=load_config(arguments.config, overrides),
                 cameras=names,
                 start=arguments.start,
@@ -256,7 +287,8 @@ def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
                 prometheus=arguments.prometheus,
                 workers=arguments.workers,
                 engine=arguments.engine,
-                argv=("perception-batch", *words),
+                argv=("perception-batch", *map(without_secrets, words)),
+                url=url,
             )
         )
     if arguments.command == "inspect":
@@ -288,6 +320,21 @@ def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
         )
     print_outcome(outcome)
     return outcome.exit_status
+
+
+def _refuse_urls(arguments: argparse.Namespace) -> None:
+    """Say what to do with a run at a URL, of the commands that work in folders.
+
+    Raises:
+        ConfigError: a run's folder is a URL.
+    """
+    from perception_batch.runs.output_url import refuse_url
+
+    for name in ("run_dir", "run_dirs", "runs", "run_a", "run_b", "out"):
+        value = getattr(arguments, name, None)
+        for path in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(path, (str, Path)):
+                refuse_url(path, arguments.command)
 
 
 def _quoted(text: str) -> str:

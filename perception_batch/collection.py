@@ -28,8 +28,11 @@ from perception_batch.errors import (
 from perception_batch.read import holds_pictures
 from perception_batch.runs import (
     FOLDER,
+    Backoff,
+    CollectionAtUrl,
     Drive,
     Ledger,
+    OutputUrl,
     find_drives,
     holder,
     lock_path,
@@ -87,6 +90,26 @@ class RunRequest:
     """Where the work is done."""
     argv: tuple[str, ...] = ()
     """The command."""
+    url: OutputUrl | None = None
+    """Where finished files are put; `out` is the folder that stands for it then."""
+
+    def place(self, drive: str) -> str:
+        """Where the results of a drive are, for people."""
+        return str(self.out / drive) if self.url is None else self.url.below(drive)
+
+    def look_at_url(self) -> CollectionAtUrl | None:
+        """What is at the URL now; None without one.
+
+        Raises:
+            ConfigError: no package opens it.
+            WriteError: the store does not answer, or refuses.
+        """
+        if self.url is None:
+            return None
+        from perception_batch.drive_output import collection_at
+
+        runs = self.config.runs
+        return collection_at(self.url, self.out, Backoff(runs.retries, runs.retry_wait_s))
 
 
 def run_all(request: RunRequest) -> int:
@@ -209,6 +232,7 @@ def job_of(request: RunRequest, drive: Drive) -> Job:
         request.overwrite,
         argv=request.argv,
         events=request.events,
+        url=request.url,
     )
 
 
@@ -217,6 +241,7 @@ def _say_what_would_be_done(request: RunRequest, drives: list[Drive], since_s: f
 
     started = time.perf_counter()
     failures = 0
+    request.look_at_url()
     with Ledger(request.out, keep=False) as ledger:
         plans = DrivePlanner(request, since_s).plan_all(drives, ledger)
     for drive, plan in zip(drives, plans, strict=True):
@@ -228,11 +253,12 @@ def _say_what_would_be_done(request: RunRequest, drives: list[Drive], since_s: f
             with open_drive(job) as opened:
                 frames = sum(opened.log.cameras[name].count for name in opened.selected)
                 there = existing_run(job.directory, overwrite=request.overwrite)
-                state = "" if there is None else f"; {job.directory} exists ({there.status})"
+                place = request.place(drive.name)
+                state = "" if there is None else f"; {place} exists ({there.status})"
                 say(
                     f"{drive.name}: {len(opened.selected)} cameras, {frames} frames, reference "
                     f"{printable(opened.plan.reference)}, tolerance {opened.plan.tolerance_ns / 1e6:.0f} ms, to "
-                    f"{job.directory}{state}"
+                    f"{place}{state}"
                 )
         except PerceptionBatchError as error:
             failures += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +19,7 @@ from perception_batch.errors import (
     EXIT_RETRY,
     WriteError,
     printable,
+    without_secrets,
 )
 from perception_batch.runs import (
     EVENTS,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from perception_batch.collection import RunRequest
     from perception_batch.devices import KeptDetector
     from perception_batch.job import Job, Outcome, Progress
+    from perception_batch.runs import CollectionAtUrl
 
 _MOST_SKIPPED_LINES = 20
 Fate = Literal["done", "skipped", "older", "failed", "waiting"]
@@ -107,8 +109,10 @@ class CollectionWork:
         self._stack = ExitStack()
         self._progress: Progress | None = None
         self._kept: KeptDetector | None = None
+        self._at_url: CollectionAtUrl | None = None
 
     def __enter__(self) -> CollectionWork:
+        self._at_url = self.request.look_at_url()
         self.ledger = self._stack.enter_context(Ledger(self.request.out))
         self.events.write("run_started", argv=list(self.request.argv))
         return self
@@ -136,7 +140,7 @@ class CollectionWork:
         """Enter drives in the ledger, so that `status` knows what is still to come."""
         new = []
         for drive in drives:
-            entry, paths = self.ledger.get(drive.name), tuple(str(path) for path in drive.paths)
+            entry, paths = self.ledger.get(drive.name), _texts(drive)
             if entry.paths != paths:
                 new.append(replace(entry, paths=paths))
         self.ledger.put(*new)
@@ -175,7 +179,7 @@ class CollectionWork:
 
     def refused(self, drive: Drive, plan: PlannedDrive) -> DriveResult:
         """The result of a drive that is refused from outside."""
-        error = WriteError(f"{printable(self.request.out / drive.name)}: {plan.why}")
+        error = WriteError(f"{printable(self.request.place(drive.name))}: {plan.why}")
         return DriveResult("failed", why=str(error), exit_status=error.exit_status)
 
     def begin(self, drive: Drive, content: Content | None) -> Job:
@@ -229,7 +233,7 @@ class CollectionWork:
         self.tally.finished.append(EXIT_OK)
         self.tally.skipped += 1
         if self.tally.skipped <= _MOST_SKIPPED_LINES:
-            say(f"{drive.name}: already there, nothing to do ({self.request.out / drive.name})")
+            say(f"{drive.name}: already there, nothing to do ({self.request.place(drive.name)})")
         elif self.tally.skipped == _MOST_SKIPPED_LINES + 1:
             say("... and further ones; `perception-batch status` lists them")
 
@@ -251,8 +255,7 @@ class CollectionWork:
             exit_status=outcome.exit_status,
             action=outcome.action,
         )
-        where = str(outcome.directory)
-        return "done", DoneFacts(drive.name, where, status, outcome.exit_status, outcome.action)
+        return "done", DoneFacts(drive.name, outcome.where, status, outcome.exit_status, outcome.action)
 
     def _failed(
         self, drive: Drive, content: Content | None, result: DriveResult, *, alone: bool
@@ -261,13 +264,19 @@ class CollectionWork:
         complain(result.why if alone else f"{drive.name}: {result.why}")
         self._note(drive, content, " ".join(result.why.split()))
         self.events.write("drive_failed", drive=drive.name, exit_status=result.exit_status, why=result.why)
-        directory = str(self.request.out / drive.name)
-        return DoneFacts(drive.name, directory, "failed", result.exit_status, "failed")
+        return DoneFacts(drive.name, self.request.place(drive.name), "failed", result.exit_status, "failed")
 
     def _note(self, drive: Drive, content: Content | None, message: str) -> None:
+        if self._at_url is not None and self.request.engine == "ray":  # another machine may have done it
+            with suppress(WriteError):  # the next run looks again
+                self._at_url.refresh_drive(drive.name)
         self.ledger.refresh(drive.name)
         entry = self.ledger.get(drive.name)
         finished = entry.record is not None and entry.record.is_finished
         if content is not None and finished and not message:
             entry = replace(entry, content=content.fingerprint, size_bytes=content.size_bytes)
-        self.ledger.put(replace(entry, paths=tuple(str(path) for path in drive.paths), message=message))
+        self.ledger.put(replace(entry, paths=_texts(drive), message=message))
+
+
+def _texts(drive: Drive) -> tuple[str, ...]:
+    return tuple(without_secrets(str(path)) for path in drive.paths)

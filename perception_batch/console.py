@@ -71,7 +71,7 @@ def print_outcome(outcome: Outcome) -> None:
     console = Console(highlight=False, soft_wrap=True, emoji=False)
     manifest, counts = outcome.manifest, outcome.manifest.counts
     if outcome.action == "skipped":
-        console.print(f"{outcome.drive}: already there, nothing to do ({outcome.directory})", markup=False)
+        console.print(f"{outcome.drive}: already there, nothing to do ({outcome.where})", markup=False)
         return
     word = {"ran": "done", "redid": "done again from stored detections"}[outcome.action]
     console.print(f"{outcome.drive}: {manifest.status}, {word}", style="bold", markup=False)
@@ -127,10 +127,12 @@ def _lines(outcome: Outcome) -> list[tuple[str, str]]:
         lines.append(("waiting", waits))
         if timing.get("bottleneck"):
             lines.append(("slowest", timing["bottleneck"]))
-    files = [p.name + "/" * p.is_dir() for p in sorted(outcome.directory.iterdir())]
-    lines.append(("files", f"{outcome.directory}: {', '.join(files)}"))
-    if (video := outcome.directory / VIDEO_NAME).exists():
-        lines.append(("video", str(video)))
+    files = list(outcome.files)
+    if not outcome.place:
+        files = [p.name + "/" * p.is_dir() for p in sorted(outcome.directory.iterdir())]
+    lines.append(("files", f"{outcome.where}: {', '.join(files)}"))
+    if VIDEO_NAME in files:
+        lines.append(("video", f"{outcome.where}/{VIDEO_NAME}"))
     return lines
 
 

@@ -279,10 +279,11 @@ def moved_cameras(
     Where the motion is unknown the camera stays where it is mounted: as `mounts` say, else as the rig does.
     """
     out: dict[str, SE3] = {}
+    motions = trajectory.motions(stamp_ns, set(frame_stamps_ns.values()) - {stamp_ns})
     for name, frame_stamp_ns in frame_stamps_ns.items():
         camera = rig.cameras.get(name)
         if camera is not None:
-            motion = trajectory.motion(stamp_ns, frame_stamp_ns)
+            motion = motions.get(frame_stamp_ns)
             mounted = mounts.get(name, camera.base_SE3_camera)
             out[name] = mounted if motion is None else motion @ mounted
     return out

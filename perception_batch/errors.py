@@ -20,6 +20,7 @@ for it (see `docs/formats.md`): 1 nothing readable, 2 options and settings, 75 w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,22 @@ EXIT_PARTIAL = 3
 EXIT_RETRY = 75
 
 
+_PASSWORD = re.compile(r"(?<=://)([^\s/@:]*):[^\s/@]*@")
+_SIGNATURE = re.compile(
+    r"(?i)([?&](?:x-amz-(?:signature|credential|security-token)|x-goog-(?:signature|credential)|sig|signature|token"
+    r"|access_token|password)=)[^&\s#'\"]+"
+)
+
+
+def without_secrets(text: str) -> str:
+    """`text` with the passwords and signatures of its URLs left out."""
+    return _SIGNATURE.sub(r"\1***", _PASSWORD.sub(r"\1@", text)) if "://" in text else text
+
+
 def printable(text: object) -> str:
-    """One line of `text` that is safe on a terminal: control characters become ``\\xNN`` escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    """One line of `text` that is safe on a terminal: control characters become ``\\xNN`` escapes, no password is shown."""
+    line = without_secrets(str(text))
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def _made(kind: type[PerceptionBatchError], words: tuple[Any, ...]) -> PerceptionBatchError:

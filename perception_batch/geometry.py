@@ -45,14 +45,14 @@ class SE3:
         """
         q = np.asarray(quaternion_xyzw, np.float64)
         t = np.asarray(translation_m, np.float64)
-        with np.errstate(over="ignore"):
-            norm = float(np.linalg.norm(q))
         shaped = q.shape == (4,) and t.shape == (3,)
-        if not (shaped and np.isfinite(t).all() and 1e-6 < norm < math.inf):  # false for a norm of NaN
+        with np.errstate(over="ignore"):
+            norm = math.sqrt(q.dot(q)) if shaped else math.nan
+        if not (all(map(math.isfinite, t.flat)) and 1e-6 < norm < math.inf):  # false for a norm of NaN
             raise ValueError(f"not a rigid transform: quaternion {q.tolist()}, translation {t.tolist()}")
         if abs(norm - 1) > 1e-12:  # else it is a unit quaternion already, and stays as it was stored
             q = q / norm
-        x, y, z, w = (float(v) for v in q)
+        x, y, z, w = q.tolist()
         rotation = np.array(
             [
                 [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],

@@ -14,7 +14,7 @@ from perception_batch.calibration import Rig
 from perception_batch.config import RunConfig, SyncConfig
 from perception_batch.errors import ConfigError, LogError, WriteError, printable
 from perception_batch.read import DriveLog, Head, open_log, rig_file_sha256
-from perception_batch.runs import Content, Identity
+from perception_batch.runs import Content, Identity, OutputUrl
 from perception_batch.sync import Synchronizer, SyncPlan, check_trigger_topic, plan_sync, read_events
 from perception_batch.time_text import parse_time
 from perception_batch.write import Manifest, read_manifest
@@ -58,6 +58,9 @@ class Job:
     decode_threads: int | None = None
     """What ``decode.workers: auto`` is where several drives share the machine; None: as many as there are cores."""
 
+    url: OutputUrl | None = None
+    """Where finished files are put; `out` is the folder to work in then. None: they stay in `out`."""
+
     @property
     def directory(self) -> Path:
         """Where this drive's results go."""
@@ -80,6 +83,15 @@ class Outcome:
     """What ``run.json`` says."""
     notes: tuple[str, ...] = ()
     """What the user should know, one line each."""
+    place: str = ""
+    """The drive's URL, for people; empty where the results are in `directory`."""
+    files: tuple[str, ...] = ()
+    """What is at the URL."""
+
+    @property
+    def where(self) -> str:
+        """Where the results are."""
+        return self.place or str(self.directory)
 
 
 class Progress:

@@ -59,11 +59,26 @@ class VideoPayload:
     """Before the range that was asked for: it feeds the decoder and is no frame of its own."""
     extradata: bytes = b""
     """Parameter sets that the container keeps outside the packets; empty where they stand in the packets."""
+    is_restart: bool = False
+    """No picture after it needs one before it, those excepted that are ``is_leading``: a key frame after which all
+    comes out the same wherever decoding began."""
+    is_leading: bool = False
+    """Shown before the key frame that stands before it, and may need pictures from before that one."""
+    has_picture: bool = True
+    """False: parameter sets alone, or damaged such that nobody knows what it was."""
 
     @property
     def size_bytes(self) -> int:
         """Bytes in memory."""
         return _size_bytes(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedPayload:
+    """A packet of a video that was not decoded, because what comes of it is known from an earlier run."""
+
+    size_bytes: int = 0
+    """Bytes in memory: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,4 +103,6 @@ class BrokenPayload:
     """Bytes in memory."""
 
 
-Payload: TypeAlias = StillPayload | RawPayload | VideoPayload | PicturePayload | BrokenPayload
+Payload: TypeAlias = (
+    StillPayload | RawPayload | VideoPayload | PicturePayload | BrokenPayload | SkippedPayload
+)

@@ -20,6 +20,7 @@ from perception_batch.config import DetectConfig, RunConfig
 from perception_batch.detect import Detector, open_detector
 from perception_batch.devices import KeptDetector, each_device
 from perception_batch.drawing import Drawing, draw_missing, video_parts
+from perception_batch.drive_output import DriveOutput, hold_output
 from perception_batch.drive_plan import frozen_plan, patience_ns, sync_plan
 from perception_batch.errors import (
     EXIT_OK,
@@ -28,6 +29,7 @@ from perception_batch.errors import (
     PerceptionBatchError,
     WriteError,
     printable,
+    without_secrets,
 )
 from perception_batch.job import (
     Job,
@@ -64,13 +66,10 @@ from perception_batch.runs import (
     Difference,
     EventLog,
     Identity,
-    OutputLock,
     SegmentPlan,
     clear_segments,
     content_of,
     difference,
-    lock_path,
-    locked,
 )
 from perception_batch.signals import held
 from perception_batch.start_up import import_ahead, one_opencv_thread
@@ -91,7 +90,7 @@ from perception_batch.write import (
 )
 
 _RENEWAL_S = 15.0
-"""How often others are told that this process lives; see `OutputLock.renew`."""
+"""How often others are told that this process lives; see `DriveOutput.renew`."""
 _log = logging.getLogger(__name__)
 
 
@@ -130,7 +129,7 @@ def run_drive(
         ExitStack() as stack,
     ):
         check_outputs(job.config, opened.selected)
-        lock = stack.enter_context(locked(lock_path(job.out, job.drive), str(job.directory)))
+        output = stack.enter_context(hold_output(job, events))
         manifest = existing_run(job.directory, overwrite=job.overwrite)
         detector = model.result()
         wanted = identity(job, opened, detector.info.sha256)
@@ -146,7 +145,7 @@ def run_drive(
                 clear_segments(job.directory)  # of a run that was killed between its last two steps
             if finished and change.is_empty:
                 clear_video_parts(job.directory)
-                return Outcome(job.drive, job.directory, EXIT_OK, "skipped", manifest)
+                return output.skipped(Outcome(job.drive, job.directory, EXIT_OK, "skipped", manifest))
             base = manifest.calibration.get("base_frame")
             if finished and base is not None and opened.rig.base_frame not in ("", base):
                 raise WriteError(  # the stored path of the vehicle is that of the base frame
@@ -154,12 +153,13 @@ def run_drive(
                     f"{printable(opened.rig.base_frame)}; give --overwrite to replace it, or another --out"
                 )
             if finished and redo is not None:
-                return redo(job, opened, manifest, change)
+                output.fetch()
+                return output.finish(redo(job, opened, manifest, change))
         settle_batch_size(detector, job.config, opened, None if job.overwrite else manifest)
         plan = frozen_plan(job, opened, wanted)
         opened = replace(opened, plan=sync_plan(plan))
-        run = _Run(job, opened, detector, wanted, clock, plan, lock, events)
-        return run.execute(progress or Progress())
+        run = _Run(job, opened, detector, wanted, clock, plan, output, events)
+        return output.finish(run.execute(progress or Progress()))
 
 
 @dataclass(slots=True)
@@ -172,7 +172,7 @@ class _Run:
     wanted: Identity
     clock: float
     plan: SegmentPlan
-    lock: OutputLock
+    output: DriveOutput
     events: EventLog | None
     created: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
     profile: Profile = field(default_factory=Profile)
@@ -218,7 +218,8 @@ class _Run:
         remove_outputs(job.directory)  # the manifest already says that this run is unfinished
         if job.overwrite:
             clear_video_parts(job.directory)
-        self.segments = open_segments(job, self.plan, self.detector.info, self.events)
+        self.segments = open_segments(job, self.plan, self.detector.info, self.output, self.events)
+        self.output.begin()
         self.startup_s = time.perf_counter() - self.clock
         progress.start(job.drive, self.expected_images())
         try:
@@ -310,7 +311,7 @@ class _Run:
     def renew_lock(self) -> None:
         """Tell others now and then that this process lives."""
         if time.monotonic() - self.renewed_s > _RENEWAL_S:
-            self.lock.renew()
+            self.output.renew()
             self.renewed_s = time.monotonic()
 
     def count(self, item: FusedStep) -> None:
@@ -392,7 +393,7 @@ class _Run:
             drive=job.drive,
             status=status,  # type: ignore[arg-type]
             log={
-                "paths": [str(path.resolve()) for path in job.paths],
+                "paths": [without_secrets(str(path.resolve())) for path in job.paths],
                 "fingerprint": self.wanted.fingerprint,
                 "start_ns": opened.head.first_stamp_ns if start_ns is None else start_ns,
                 "stop_ns": last_ns + 1 if stop_ns is None and last_ns is not None else stop_ns,

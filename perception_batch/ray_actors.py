@@ -15,6 +15,7 @@ from perception_batch.detect import Detector
 from perception_batch.detect.cores import usable_cores
 from perception_batch.devices import KeptDetector
 from perception_batch.drive_logs import PACKAGE
+from perception_batch.drive_output import local_out
 from perception_batch.drive_result import DriveResult, drive_result, run_with_retries
 from perception_batch.errors import ModelError
 from perception_batch.job import Job, Outcome
@@ -100,6 +101,8 @@ class SegmentWorker:
 
     def _answer(self, job: Job, work: Callable[[Job], Any]) -> Answer:
         mine = replace(job, decode_threads=self._setup.cores)
+        if job.url is not None:  # each machine has its own folder to work in
+            mine = replace(mine, out=local_out(job.url))
         found: list[Any] = []
         tries: list[dict[str, Any]] = []
 

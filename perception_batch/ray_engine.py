@@ -6,7 +6,8 @@
                         | detect segment 1 |     (the run that finds all segments landed)
                         | ...              |
 
-A task is log, segment and frozen plan; what comes back is the path of the segment's file in OUT, which all machines see. No pixels
+A task is log, segment and frozen plan; what comes back is the path of the segment's file in OUT, which all machines see: a shared
+folder, or a URL to which each puts its files from a folder of its own. No pixels
 go through Ray. Each actor holds one detector and decodes beside it. One that is lost (its machine too) is replaced, and
 its task given to another. The books are kept here, as for one drive at a time; this process detects nothing.
 """
@@ -29,10 +30,11 @@ from perception_batch.config import DetectConfig
 from perception_batch.detect import Detector, open_detector
 from perception_batch.detect.cores import MOST_COPIES, usable_cores
 from perception_batch.drive_logs import log_path
+from perception_batch.drive_output import DriveOutput, hold_output
 from perception_batch.drive_result import DriveResult
 from perception_batch.errors import EXIT_NOTHING, EXIT_RETRY, LockedError, PerceptionBatchError, printable
 from perception_batch.ray_actors import Answer, SegmentWorker, WorkerSetup
-from perception_batch.runs import EVENTS, FOLDER, Content, Drive, OutputLock, lock_path, locked
+from perception_batch.runs import EVENTS, FOLDER, Content, Drive
 from perception_batch.segment_work import LandedSegment, PreparedDrive
 from perception_batch.signals import handled, held
 
@@ -60,7 +62,7 @@ class _DriveAtWork:
     prepared: PreparedDrive | None = None
     left: int = 0
     failed: DriveResult | None = None
-    lock: OutputLock | None = None
+    output: DriveOutput | None = None
     unlock: ExitStack = field(default_factory=ExitStack)
 
 
@@ -231,11 +233,9 @@ class _Engine:
                 self._give(actor, self._tasks.popleft())
 
     def _begin(self, drive: Drive, content: Content | None) -> None:
-        out = self._work.request.out
         at = _DriveAtWork(drive, content, self._work.begin(drive, content))
         try:
-            lock = locked(lock_path(out, drive.name), str(out / drive.name))
-            at.lock = at.unlock.enter_context(lock)
+            at.output = at.unlock.enter_context(hold_output(at.job, self._work.events, pull=False))
         except LockedError as error:
             self._end(at, DriveResult("waiting", why=str(error)))
             return
@@ -257,7 +257,7 @@ class _Engine:
             actor.call = handle.detect.remote(at.prepared, task.segment)
         else:
             at.unlock.close()  # the run takes the lock itself
-            at.lock = None
+            at.output = None
             actor.call = handle.finish.remote(at.job if at.prepared is None else at.prepared.job)
 
     # ------------------------------------------------------------------ taking results
@@ -377,9 +377,9 @@ class _Engine:
             return
         self._renewed_s = time.monotonic()
         for at in self._at_work.values():
-            if at.lock is not None:
+            if at.output is not None:
                 with suppress(LockedError):  # the run that ends the drive sees who has taken it
-                    at.lock.renew()
+                    at.output.renew()
 
     def _note(self, at: _DriveAtWork, text: str, *, new: bool = False) -> None:
         """A line in the drive's log; a full disk costs it."""

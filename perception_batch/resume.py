@@ -2,20 +2,25 @@
 
 The log is read and grouped from its start whatever has landed, by the frozen plan; so indices, rows, poses and losses come
 out of one and the same sequence, and a run that goes on ends with the tables of one that was never stopped. What
-has landed is only neither decoded nor detected again.
+has landed is only neither decoded nor detected again. In-log video is decoded from the key frame before what has not
+landed; each segment's file says whether that is enough: whether all its frames of video, the unused ones too, turned
+out as their packets said.
 """
 
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perception_batch import flow
 from perception_batch.ego_motion import Step
-from perception_batch.errors import printable
+from perception_batch.errors import EXIT_RETRY, WriteError, printable
 from perception_batch.job import Job
 from perception_batch.runs import (
     DetectedTimestep,
@@ -25,13 +30,16 @@ from perception_batch.runs import (
     SegmentPlan,
     SegmentStore,
 )
-from perception_batch.types import FrameStatus
+from perception_batch.types import EncodedFrame, FrameStatus, SkippedPayload
 
 if TYPE_CHECKING:
     from perception_batch.chain import DetectedStep
     from perception_batch.detect import DetectorInfo
+    from perception_batch.drive_output import DriveOutput
 
 _log = logging.getLogger(__name__)
+VIDEO_AS_TOLD = "video_as_told"
+"""The fact of a segment's file: its frames of video are what their packets said, so that its accounts need no decoder."""
 
 
 def _nobody(_segment: int, _images: int) -> None:
@@ -46,6 +54,7 @@ class RunningSegments:
         store: SegmentStore,
         facts: Mapping[str, Any] | None = None,
         on_landed: Callable[[int, int], None] = _nobody,
+        on_dropped: Callable[[Path], None] = lambda _: None,
     ) -> None:
         """Begin the drive's store.
 
@@ -53,6 +62,7 @@ class RunningSegments:
             store: of this drive, plan and model.
             facts: what each file shall say of its making.
             on_landed: hears of each segment that lands, and of how many images.
+            on_dropped: hears of each segment's file that is removed again.
 
         Raises:
             WriteError: the disk is full or refuses.
@@ -61,8 +71,12 @@ class RunningSegments:
         self._store = store
         self._facts = dict(facts or {})
         self._on_landed = on_landed
+        self._on_dropped = on_dropped
         self._landed = set(store.landed())
         self._again: set[int] = set()
+        self._closed: set[int] = set()
+        self._other_video: set[int] = set()
+        self._told: set[int] = set()  # landed here, and their files say that the video is as told
         self.images_recalled = 0
         """Images that were neither decoded for detection nor detected."""
 
@@ -73,6 +87,35 @@ class RunningSegments:
     def segment_of(self, stamp_ns: int) -> int:
         """The segment of a timestep."""
         return self._store.plan.segment_of(stamp_ns)
+
+    def note_video(self, frame: EncodedFrame) -> None:
+        """Hear of a frame of a video that is not what its packet said; any thread may call."""
+        segment = self.segment_of(frame.stamp_ns)
+        self._other_video.add(segment)
+        if segment in self._told:  # it came late: the segment's file says that there is none
+            self._drop(segment)
+
+    def stored_video(self, wants_tile: Callable[[int], bool]) -> Callable[[int], bool]:
+        """Which stamps of video frames need no picture: call it before anything is recalled.
+
+        Args:
+            wants_tile: whether the picture of a timestep is still to be drawn.
+
+        Returns:
+            True for the stamp of a frame that only segments use that have landed.
+        """
+        plan, done = self._store.plan, []
+        for segment in sorted(self._landed):
+            at_ns = plan.origin_ns + segment * plan.length_ns
+            if not wants_tile(at_ns) and (found := self._store.read(segment)) is not None:
+                done += [segment] if found.facts.get(VIDEO_AS_TOLD) is True else []
+        starts, stops = _read_by_them_alone(plan, done)
+
+        def is_stored(stamp_ns: int) -> bool:
+            at = bisect_right(starts, stamp_ns) - 1
+            return at >= 0 and stamp_ns < stops[at]
+
+        return is_stored
 
     def recalled(self, source: Iterable[Step]) -> Iterator[Step]:
         """Timesteps with what has landed of them.
@@ -91,6 +134,8 @@ class RunningSegments:
                 if stored and _are_one(step, stored[0]):
                     yield replace(step, stored=stored.popleft())
                     continue
+                if any(isinstance(f.payload, SkippedPayload) for f in step.frame_set.frames.values()):
+                    self._give_up()
                 if step.frame_set.frames:  # one without any has no detections, and is not stored
                     self._left(segment, stored)
                     stored.clear()
@@ -101,15 +146,13 @@ class RunningSegments:
         """The same timesteps; each segment is on the disk once the first timestep after it comes, or the end."""
         current: int | None = None
         found: list[DetectedTimestep] = []
-        closed: set[int] = set()
         is_new = False
         with flow.closed(source):
             for item in source:
                 segment = self.segment_of(item.step.frame_set.stamp_ns)
                 if segment != current:
                     if current is not None:
-                        self._land(current, found, is_new=is_new, twice=current in closed)
-                        closed.add(current)
+                        self._land(current, found, is_new=is_new)
                     current, found, is_new = segment, [], False
                 stored = item.step.stored
                 is_new = is_new or stored is None
@@ -117,7 +160,7 @@ class RunningSegments:
                 self.images_recalled += 0 if stored is None else len(stored.frame_stamps_ns)
                 yield item
             if current is not None:
-                self._land(current, found, is_new=is_new, twice=current in closed)
+                self._land(current, found, is_new=is_new)
 
     def _load(self, segment: int) -> deque[DetectedTimestep]:
         if segment not in self._landed:
@@ -134,17 +177,57 @@ class RunningSegments:
                 printable(self._store.path(segment)),
             )
 
-    def _land(self, segment: int, found: list[DetectedTimestep], *, is_new: bool, twice: bool) -> None:
-        if twice:  # stamps that went back over a border: half a segment must not be taken for a whole one
-            self._store.path(segment).unlink(missing_ok=True)
+    def _give_up(self) -> None:
+        """A picture is wanted that was not decoded, because a segment's file said that it is not."""
+        for path in sorted(self._store.folder.glob("*.zip")):
+            self._on_dropped(path)
+        self._store.clear()
+        raise WriteError(
+            f"{printable(self._store.folder)}: the log gives other timesteps than it did when these segments were "
+            "detected; they are removed: start again, and all is detected anew",
+            exit_status=EXIT_RETRY,
+        )
+
+    def _drop(self, segment: int) -> None:
+        """Remove a segment's file, wherever it has landed."""
+        path = self._store.path(segment)
+        path.unlink(missing_ok=True)
+        self._on_dropped(path)
+
+    def _land(self, segment: int, found: list[DetectedTimestep], *, is_new: bool) -> None:
+        if (
+            segment in self._closed
+        ):  # stamps that went back over a border: half a segment must not be taken for a whole one
+            self._drop(segment)
         elif is_new or segment in self._again:
             images = sum(len(step.frame_stamps_ns) for step in found)
-            self._store.write(segment, SegmentContent(tuple(found)), {**self._facts, "images": images})
+            told = segment not in self._other_video
+            facts = {**self._facts, "images": images, VIDEO_AS_TOLD: told}
+            self._store.write(segment, SegmentContent(tuple(found)), facts)
             self._on_landed(segment, images)
+            self._told |= {segment} if told else set()
+            if told and segment in self._other_video:  # heard of while it was written
+                self._drop(segment)
+        self._closed.add(segment)
+
+
+def _read_by_them_alone(plan: SegmentPlan, done: Sequence[int]) -> tuple[list[float], list[float]]:
+    """Begins and ends of the half-open ranges of stamps that no other segments read than those of `done` (sorted)."""
+    starts: list[float] = []
+    stops: list[float] = []
+    last: int | None = None
+    for segment in done:
+        start, stop = plan.span_ns(segment)
+        if last is None or segment != last + 1:
+            starts.append(-inf if start is None else start + plan.lag_ns)
+            stops.append(inf)
+        stops[-1] = inf if stop is None else stop - plan.lead_in_ns
+        last = segment
+    return starts, stops
 
 
 def open_segments(
-    job: Job, plan: SegmentPlan, info: DetectorInfo, events: EventLog | None = None
+    job: Job, plan: SegmentPlan, info: DetectorInfo, output: DriveOutput, events: EventLog | None = None
 ) -> RunningSegments:
     """What has landed of a drive, and where what is new lands.
 
@@ -152,6 +235,7 @@ def open_segments(
         job: the drive.
         plan: its cut.
         info: of what detects.
+        output: takes what lands.
         events: hears of segments that land.
 
     Raises:
@@ -162,10 +246,13 @@ def open_segments(
         store.clear()
 
     def on_landed(segment: int, images: int) -> None:
+        output.land(store.path(segment))
         if events is not None:
             events.write("segment_landed", drive=job.drive, segment=segment, images=images)
 
-    return RunningSegments(store, {"device": info.device, "batch_size": info.batch_size}, on_landed)
+    return RunningSegments(
+        store, {"device": info.device, "batch_size": info.batch_size}, on_landed, output.drop
+    )
 
 
 def status_of(item: DetectedStep) -> dict[str, FrameStatus]:

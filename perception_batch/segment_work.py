@@ -19,16 +19,17 @@ from perception_batch.chain import DetectedStep, Preparer, Profile, Threads, det
 from perception_batch.config import RunConfig
 from perception_batch.detect import Detector
 from perception_batch.devices import KeptDetector, each_device
+from perception_batch.drive_output import attached_output, delivered_segment
 from perception_batch.drive_plan import frozen_plan, sync_plan
 from perception_batch.ego_motion import Step
-from perception_batch.errors import LogError
+from perception_batch.errors import LogError, without_secrets
 from perception_batch.grouped_log import grouped_log
 from perception_batch.job import Job, OpenDrive, existing_run, identity, open_drive, stored_identity
 from perception_batch.looks import Crops
 from perception_batch.manifest_sections import model_section, versions
 from perception_batch.outputs import check_outputs
 from perception_batch.pipeline import decode_workers
-from perception_batch.resume import status_of
+from perception_batch.resume import VIDEO_AS_TOLD, status_of
 from perception_batch.runs import (
     DetectedTimestep,
     Identity,
@@ -39,6 +40,7 @@ from perception_batch.runs import (
     difference,
 )
 from perception_batch.start_up import one_opencv_thread
+from perception_batch.types import EncodedFrame
 from perception_batch.write import Manifest, clear_video_parts, write_manifest
 
 MOST_SEGMENTS = 20_000
@@ -61,7 +63,7 @@ class PreparedDrive:
 
 @dataclass(frozen=True, slots=True)
 class LandedSegment:
-    """A segment whose file is on the disk."""
+    """A segment whose file is on the disk, or at the URL."""
 
     path: str
     """Where."""
@@ -86,6 +88,7 @@ def prepare_drive(job: Job, kept: KeptDetector) -> PreparedDrive:
     """
     with open_drive(job) as opened:
         check_outputs(job.config, opened.selected)
+        output = attached_output(job)
         manifest = existing_run(job.directory, overwrite=job.overwrite)
         detector = kept.get()
         wanted = identity(job, opened, detector.info.sha256)
@@ -107,6 +110,7 @@ def prepare_drive(job: Job, kept: KeptDetector) -> PreparedDrive:
             store.clear()
             clear_video_parts(job.directory)
         store.begin()
+        output.begin()
         missing = tuple(store.missing(store.landed()))
         # What was there is given up above; the run must find what lands from now on.
         return PreparedDrive(replace(job, overwrite=False), plan.to_json(), detector.info.batch_size, missing)
@@ -141,7 +145,8 @@ def detect_segment(
             )
         part = replace(opened, plan=sync_plan(plan), span_ns=_reading(plan, segment, opened, job.config))
         found = []
-        with flow.closed(source := _detected(job, part, plan, segment, detector, threads=threads)):
+        others: list[EncodedFrame] = []
+        with flow.closed(source := _detected(job, part, plan, segment, detector, others, threads=threads)):
             for item in source:
                 frame_set = item.step.frame_set
                 stamps = {name: frame.stamp_ns for name, frame in frame_set.frames.items()}
@@ -160,11 +165,13 @@ def detect_segment(
             "device": detector.info.device,
             "batch_size": detector.info.batch_size,
             "images": images,
+            VIDEO_AS_TOLD: all(plan.segment_of(frame.stamp_ns) != segment for frame in others),
             "host": platform.node(),
             "pid": os.getpid(),
         }
         path = _store(job, plan, detector).write(segment, SegmentContent(tuple(found)), facts)
-    return LandedSegment(str(path), images, time.perf_counter() - began)
+        where = delivered_segment(job, path)
+    return LandedSegment(where, images, time.perf_counter() - began)
 
 
 def _reading(
@@ -182,9 +189,16 @@ def _reading(
 
 
 def _detected(
-    job: Job, part: OpenDrive, plan: SegmentPlan, segment: int, detector: Detector, *, threads: bool
+    job: Job,
+    part: OpenDrive,
+    plan: SegmentPlan,
+    segment: int,
+    detector: Detector,
+    others: list[EncodedFrame],
+    *,
+    threads: bool,
 ) -> Iterator[DetectedStep]:
-    """The segment's timesteps with their boxes, by the stages of a run."""
+    """The segment's timesteps with their boxes, by the stages of a run; `others` takes what `pictures` says of its frames."""
     config, info, profile = job.config, detector.info, Profile()
     preparer = Preparer(config, detector.view, profile, Crops.of(info, part.rig))
     devices = each_device(detector) if threads else each_device(detector)[:1]
@@ -193,7 +207,7 @@ def _detected(
     stages = Threads(threads, decode_workers(config, job.decode_threads), profile)
     limit_bytes = round(config.decode.queue_mb * 1e6)
     read = stages.ahead(
-        _own(grouped_log(part, config), plan, segment),
+        _own(grouped_log(part, config, on_other=others.append), plan, segment),
         "read",
         depth=16,
         limit_bytes=limit_bytes,
@@ -234,7 +248,7 @@ def _unfinished(job: Job, opened: OpenDrive, wanted: Identity, detector: Detecto
         drive=job.drive,
         status="unfinished",
         log={
-            "paths": [str(path.resolve()) for path in job.paths],
+            "paths": [without_secrets(str(path.resolve())) for path in job.paths],
             "fingerprint": wanted.fingerprint,
             "first_stamp_ns": opened.head.first_stamp_ns,
         },

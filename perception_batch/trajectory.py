@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-
-import numpy as np
+from collections.abc import Iterable
 
 from perception_batch.geometry import SE3
 from perception_batch.types import EgoPose, FloatArray
@@ -29,6 +28,8 @@ MAX_TURN_RATE_RADPS = 10.0
 """More than a turn and a half a second; a spinning robot does 6 rad/s."""
 MAX_COMPARED_S = 1.0
 """Steps longer than this tell nothing of the acceleration at their ends."""
+_ANSWERS_KEPT = 256
+"""Of the same times: a timestep asks of each of its frames, and of its own stamp several times."""
 
 
 class JumpFinder:
@@ -54,8 +55,8 @@ class JumpFinder:
             return False
         seconds = (pose.stamp_ns - last.stamp_ns) / 1e9
         step_m = pose.odom_SE3_base.translation_m - last.odom_SE3_base.translation_m
-        turn = last.odom_SE3_base.rotation.T @ pose.odom_SE3_base.rotation
-        turn_rad = math.acos(min(1.0, max(-1.0, (float(np.trace(turn)) - 1) / 2)))
+        trace = float(last.odom_SE3_base.rotation.ravel().dot(pose.odom_SE3_base.rotation.ravel()))
+        turn_rad = math.acos(min(1.0, max(-1.0, (trace - 1) / 2)))
         jump = (
             math.hypot(*step_m) > STEP_FLOOR_M + MAX_SPEED_MPS * seconds
             or turn_rad > MAX_TURN_RAD + MAX_TURN_RATE_RADPS * seconds
@@ -88,6 +89,7 @@ class Trajectory:
         self._parts: list[int] = []
         self._jumps = JumpFinder()
         self._floor_ns: int | None = None
+        self._answers: dict[int, tuple[SE3, int, float] | None] = {}  # since the last pose came
         self.refused = 0
         """Poses that came too late or out of order."""
 
@@ -97,6 +99,7 @@ class Trajectory:
         if late or (self._stamps and pose.stamp_ns <= self._stamps[-1]):
             self.refused += 1
             return False
+        self._answers.clear()
         self._stamps.append(pose.stamp_ns)
         self._poses.append(pose)
         self._jumps.jumps(pose)
@@ -127,6 +130,7 @@ class Trajectory:
         """Drop poses that no question at or after `stamp_ns` needs."""
         keep_from = bisect_right(self._stamps, stamp_ns) - 1
         if keep_from > 256:  # in strides, so that each pose is moved a bounded number of times
+            self._answers.clear()
             del self._stamps[:keep_from]
             del self._poses[:keep_from]
             del self._parts[:keep_from]
@@ -135,22 +139,52 @@ class Trajectory:
         """The interpolated pose; None where the neighbours are missing, too far apart, or of two fixed frames
         or the two sides of a jump."""
         found = self._find(stamp_ns)
-        return None if found is None else found[0]
+        if found is None:
+            return None
+        place, i, fraction = found
+        after = self._poses[i]
+        if after.stamp_ns == stamp_ns:
+            return after
+        before = self._poses[i - 1]
+        velocity = before.velocity_mps + fraction * (after.velocity_mps - before.velocity_mps)
+        if any(map(math.isnan, velocity.tolist())):
+            velocity = after.velocity_mps
+        return EgoPose(stamp_ns, after.frame_id, place, velocity, after.source)
 
     def motion(self, to_ns: int, from_ns: int) -> SE3 | None:
         """``base(to)_SE3_base(from)``: how the base frame moved between two times; None where unknown."""
-        if to_ns == from_ns:
-            return SE3.identity()
-        to, origin = self._find(to_ns), self._find(from_ns)
-        if to is None or origin is None or to[1] != origin[1] or to[0].frame_id != origin[0].frame_id:
-            return None
-        return to[0].odom_SE3_base.inverse() @ origin[0].odom_SE3_base
+        return SE3.identity() if to_ns == from_ns else self.motions(to_ns, (from_ns,))[from_ns]
 
-    def _find(self, stamp_ns: int) -> tuple[EgoPose, int] | None:
-        """The pose at a time and the part between two jumps to which it belongs."""
+    def motions(self, to_ns: int, from_ns: Iterable[int]) -> dict[int, SE3 | None]:
+        """`motion` from several times, each another than `to_ns`; cheaper than one after the other."""
+        to = self._find(to_ns)
+        if to is None:
+            return dict.fromkeys(from_ns)
+        out: dict[int, SE3 | None] = {}
+        to_SE3_odom = to[0].inverse()
+        part, frame_id = self._parts[to[1]], self._poses[to[1]].frame_id
+        for stamp_ns in from_ns:
+            origin = self._find(stamp_ns)
+            apart = (
+                origin is None
+                or part != self._parts[origin[1]]
+                or frame_id != self._poses[origin[1]].frame_id
+            )
+            out[stamp_ns] = None if origin is None or apart else to_SE3_odom @ origin[0]
+        return out
+
+    def _find(self, stamp_ns: int) -> tuple[SE3, int, float] | None:
+        """The base frame at a time, the row of the pose at it or next after it, and the share of the way to that one."""
+        if stamp_ns not in self._answers:
+            if len(self._answers) > _ANSWERS_KEPT:
+                self._answers.clear()
+            self._answers[stamp_ns] = self._interpolated(stamp_ns)
+        return self._answers[stamp_ns]
+
+    def _interpolated(self, stamp_ns: int) -> tuple[SE3, int, float] | None:
         i = bisect_right(self._stamps, stamp_ns)
         if i and self._stamps[i - 1] == stamp_ns:
-            return self._poses[i - 1], self._parts[i - 1]
+            return self._poses[i - 1].odom_SE3_base, i - 1, 1.0
         if i == 0 or i == len(self._stamps) or self._parts[i - 1] != self._parts[i]:
             return None
         before, after = self._poses[i - 1], self._poses[i]
@@ -158,8 +192,4 @@ class Trajectory:
         if gap > self._max_gap_ns or before.frame_id != after.frame_id:
             return None
         fraction = (stamp_ns - before.stamp_ns) / gap
-        velocity = before.velocity_mps + fraction * (after.velocity_mps - before.velocity_mps)
-        if np.isnan(velocity).any():
-            velocity = after.velocity_mps
-        pose = before.odom_SE3_base.interpolate(after.odom_SE3_base, fraction)
-        return EgoPose(stamp_ns, after.frame_id, pose, velocity, after.source), self._parts[i]
+        return before.odom_SE3_base.interpolate(after.odom_SE3_base, fraction), i, fraction

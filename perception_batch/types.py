@@ -8,7 +8,7 @@ top-left pixel, x right, y down. Positions are metres in the frame that the fiel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -26,8 +26,10 @@ from perception_batch.payloads import BrokenPayload as BrokenPayload
 from perception_batch.payloads import Payload as Payload
 from perception_batch.payloads import PicturePayload as PicturePayload
 from perception_batch.payloads import RawPayload as RawPayload
+from perception_batch.payloads import SkippedPayload as SkippedPayload
 from perception_batch.payloads import StillPayload as StillPayload
 from perception_batch.payloads import VideoPayload as VideoPayload
+from perception_batch.records import records_of_columns
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 Image: TypeAlias = npt.NDArray[np.uint8]
@@ -145,15 +147,8 @@ class UnusedFrame:
     @classmethod
     def of(cls, frame: EncodedFrame, reason: UnusedReason) -> UnusedFrame:
         """The record of `frame`, without its payload."""
-        return cls(
-            frame.camera,
-            frame.stamp_ns,
-            frame.log_ns,
-            reason,
-            frame.encoding,
-            frame.width_px,
-            frame.height_px,
-        )
+        size_px = (frame.width_px, frame.height_px)
+        return cls(frame.camera, frame.stamp_ns, frame.log_ns, reason, frame.encoding, *size_px)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +302,11 @@ class FusedObject:
     """(2, 3) one standard deviation of what stays wrong in the same way: the object's size (for all its life), and
     the ground (for a while, and for its neighbours too). ``covariance_m2 = own_m2 + shared_m.T @ shared_m``."""
 
+    @classmethod
+    def of_columns(cls, count: int, **columns: Iterable[object]) -> list[FusedObject]:
+        """Many at once, in half the time: by field, and for every field, at least `count` values."""
+        return records_of_columns(cls, count, columns)
+
     @property
     def has_position(self) -> bool:
         """True where `position_m` is known."""
@@ -327,6 +327,11 @@ class Prediction:
     """(3, 3) of `position_m`."""
     velocity_mps: FloatArray
     """(3,) over ground in the base frame's axes; NaN where unknown."""
+
+    @classmethod
+    def of_columns(cls, count: int, **columns: Iterable[object]) -> list[Prediction]:
+        """Many at once; see `FusedObject.of_columns`."""
+        return records_of_columns(cls, count, columns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 """`perception-batch run` beside the two loops that a user would write without it (`perception_batch.plain_loop`).
 
     python scripts/benchmark_against_plain_loop.py LOG [LOG ...] --model yolo11n.pt [--images 300] [--runs 5]
-        [--rows plain,informed,informed-fp32,fp32,bf16,int8] [--int8 FOLDER] [--informed FOLDER] [--batch-size N] [--video both|yes|no]
+        [--rows plain,informed,informed-fp32,fp32,bf16,int8,bf16-reduced,int8-reduced] [--int8 FOLDER] [--informed FOLDER] [--batch-size N] [--video both|yes|no]
         [--no-stages] [--json FILE]
 
 Each recording is looped to a log of that many images in a temporary folder. Then the rows take turns, each in a process of
@@ -14,6 +14,7 @@ machine that is slow for a while is slow for all.
                    faster in that (Intel's AMX); informed-fp32: the same without that
     fp32           ours as it comes: detect.backend auto, which is OpenVINO where that is installed
     bf16, int8     ours with detect.precision; int8 is exported first, calibrated on the log itself, or given by --int8
+    bf16-reduced, int8-reduced   the same with decode.reduced, which changes boxes (docs/detect.md)
 
     images/s   all images / the process' time from its start to its exit: imports, loading the model, the work, closing files
     steady     the loops: without imports, loading and the first timestep with its warm-up;
@@ -56,7 +57,7 @@ from perception_batch.process_cost import Process, measure
 from perception_batch.stage_costs import StageCosts
 
 LOOPS = ("plain", "informed", "informed-fp32")
-OURS = ("fp32", "bf16", "int8")
+OURS = ("fp32", "bf16", "int8", "bf16-reduced", "int8-reduced")
 USUAL = ("plain", "informed", "fp32", "int8")
 YARDSTICKS = ("plain", "informed", "informed-fp32")
 
@@ -122,16 +123,27 @@ def measure_loop(looped: Looped, models: Models, program: str, turn: int, *, vid
     return _measured(used, program, turn, said["images"], said["steady_images"], said["steady_s"], {})
 
 
+def settings_of(program: str) -> list[str]:
+    """What makes one of ours what it is called."""
+    precision, _, reduced = program.partition("-")
+    return [f"detect.precision={precision}", *(["decode.reduced=true"] if reduced else [])]
+
+
+def model_of(program: str, models: Models) -> str:
+    """What one of ours loads."""
+    return models.int8 if program.startswith("int8") else models.weights
+
+
 def measure_ours(
     looped: Looped, models: Models, program: str, turn: int, *, video: bool, settings: Sequence[str]
 ) -> Measured:
     """One run of `perception-batch run`."""
-    model = models.int8 if program == "int8" else models.weights
+    model = model_of(program, models)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         command = [sys.executable, __file__, "--as-command", str(folder / "steady.json")]
         command += ["run", str(looped.path), "--out", str(folder / "out"), "--model", model]
-        for setting in (f"detect.precision={program}", *settings):
+        for setting in (*settings_of(program), *settings):
             command += ["--set", setting]
         command += [] if video else ["--no-video"]
         used = measure(command, folder)
@@ -152,17 +164,9 @@ def _measured(
     steady_s: float,
     run: dict[str, Any],
 ) -> Measured:
+    steady = (steady_images, steady_s)
     return Measured(
-        program,
-        turn,
-        images,
-        used.wall_s,
-        steady_images,
-        steady_s,
-        used.cpu_s,
-        used.peak_mb,
-        used.other_cores,
-        run,
+        program, turn, images, used.wall_s, *steady, used.cpu_s, used.peak_mb, used.other_cores, run
     )
 
 
@@ -198,12 +202,12 @@ def table(rows: Sequence[Measured]) -> list[str]:
     programs = list(dict.fromkeys(row.program for row in rows))
     beside = [name for name in YARDSTICKS if name in programs]
     out = [
-        f"{'':<14} {'images/s':>18} {'steady':>18} {'CPU ms':>16} {'peak MB':>8} {'others':>6}"
+        f"{'':<17} {'images/s':>18} {'steady':>18} {'CPU ms':>16} {'peak MB':>8} {'others':>6}"
         + "".join(f"  {'/ ' + name:<18}" for name in beside)
     ]
     for program in programs:
         own = [row for row in rows if row.program == program]
-        line = f"{program if program in LOOPS else 'ours ' + program:<14} "
+        line = f"{program if program in LOOPS else 'ours ' + program:<17} "
         line += f"{spread([row.images_per_s for row in own]):>18} "
         line += f"{spread([row.steady_images_per_s for row in own]):>18} "
         line += f"{spread([1e3 * row.cpu_s / row.images for row in own], 0):>16} "
@@ -231,8 +235,8 @@ def stages_alone(
         RuntimeError: the run failed.
     """
     program, batch = row.program, row.run["batch_size"]
-    own = [f"detect.model={json.dumps(models.int8 if program == 'int8' else models.weights)}"]
-    own += [f"detect.precision={program}", *settings, f"detect.batch_size={batch}"]
+    own = [f"detect.model={json.dumps(model_of(program, models))}"]
+    own += [*settings_of(program), *settings, f"detect.batch_size={batch}"]
     own += [f"render.video={json.dumps(video)}"]
     config = load_config(None, own).model_dump(mode="json", exclude_none=True)
     found = in_own_process(Request((str(looped.path),), config, None, None, "stages"))
@@ -356,14 +360,17 @@ def make_models(args: argparse.Namespace, looped: Looped, folder: Path) -> Model
     if not informed and any(name.startswith("informed") for name in args.rows):
         loop = [sys.executable, "-m", "perception_batch.plain_loop"]
         informed = measure([*loop, "--export", args.model, str(folder / "informed")], folder).last_line
-    if "fp32" in args.rows or "bf16" in args.rows:  # into the cache, unless it is there
-        words = ["run", str(looped.path), "--out", str(folder / "out"), "--model", args.model, "--no-video"]
-        measure([*ours, *words, "--stop", "0.01"], folder)
-    if not int8 and "int8" in args.rows:
+    if not int8 and any(name.startswith("int8") for name in args.rows):
         int8 = str(folder / "int8")
         words = ["export", args.model, "--backend", "openvino", "--precision", "int8", "--out", int8]
         measure([*ours, *words, "--calibrate", str(looped.path)], folder)
-    return Models(args.model, informed, int8)
+    models = Models(args.model, informed, int8)
+    for name in args.rows:  # exported and compiled into the cache, unless it is there
+        if name in OURS:
+            words = ["run", str(looped.path), "--out", str(folder / f"first-{name}"), "--no-video"]
+            words += ["--model", model_of(name, models), "--set", settings_of(name)[0]]
+            measure([*ours, *words, *(f"--set={s}" for s in args.set), "--stop", "0.01"], folder)
+    return models
 
 
 def machine() -> dict[str, Any]:

@@ -25,6 +25,7 @@ GROUND = {
     "config_sections",
     "command_options",
     "payloads",
+    "records",
     "table_format",
     "trajectory",
     "time_text",

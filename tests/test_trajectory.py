@@ -117,6 +117,39 @@ def test_motion_from_a_time_to_itself_is_known_without_poses() -> None:
     assert Trajectory(0.5).motion(T0, T0 + 1) is None
 
 
+def test_motions_from_several_times_are_those_from_each() -> None:
+    whole = path(pose(0), pose(100, 1.0, yaw=0.2), pose(200, 2.0, yaw=0.5), pose(900, 3.0))
+    times = [T0 + ms * MS for ms in (-1, 0, 33, 150, 200, 700, 1000)]
+    for to_ns in times:
+        together = whole.motions(to_ns, [t for t in times if t != to_ns])
+        assert len(together) == len(times) - 1
+        for from_ns, found in together.items():
+            to, origin = whole.pose_at(to_ns), whole.pose_at(from_ns)
+            alone = whole.motion(to_ns, from_ns)
+            if to is None or origin is None:
+                assert found is None
+                assert alone is None
+            else:
+                assert found is not None
+                assert alone is not None
+                slow = np.linalg.inv(matrix(to.odom_SE3_base)) @ matrix(origin.odom_SE3_base)
+                np.testing.assert_allclose(matrix(found), slow, atol=1e-12)
+                assert matrix(alone).tobytes() == matrix(found).tobytes()
+
+
+def matrix(transform: SE3) -> np.ndarray:
+    out = np.eye(4)
+    out[:3, :3], out[:3, 3] = transform.rotation, transform.translation_m
+    return out
+
+
+def test_an_answer_is_no_longer_true_when_the_next_pose_comes() -> None:
+    window = path(pose(0), pose(100))
+    assert window.pose_at(T0 + 150 * MS) is None
+    assert window.add(pose(200, 0.5))
+    assert window.pose_at(T0 + 150 * MS) is not None
+
+
 def test_what_was_answered_with_unknown_stays_unknown() -> None:
     window = path(pose(0))
     assert window.pose_at(T0 + 100 * MS) is None

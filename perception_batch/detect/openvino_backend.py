@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import sys
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,16 +20,21 @@ import numpy as np
 import numpy.typing as npt
 
 from perception_batch.config import DetectConfig
+from perception_batch.detect import openvino_compiled
 from perception_batch.detect.cores import share_cores
 from perception_batch.detect.detector import DetectorInfo
 from perception_batch.detect.exported import BackendError, ExportedDetector, check_wanted, reason
 from perception_batch.detect.facts import ExportedModel
+from perception_batch.detect.openvino_graph import rewrite
 from perception_batch.errors import ConfigError, printable
 
 # Images in one call of `detect`. Requests hold one image each, so this only bounds how far they run ahead.
 AUTO_BATCH = 8
 RunPrecision = Literal["fp32", "bf16", "fp16", "int8"]
 _HINTS: dict[RunPrecision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+_PARTS = {"convert": "openvino.tools.ovc", "opset": "openvino.opset13"}
+# By which users keep oneDNN, which OpenVINO computes with, from newer instructions.
+_ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
 
 def open_openvino(settings: DetectConfig, model: ExportedModel) -> ExportedDetector:
@@ -48,9 +54,11 @@ def open_openvino(settings: DetectConfig, model: ExportedModel) -> ExportedDetec
     precision: RunPrecision = "bf16" if settings.precision == "bf16" else model.facts.precision
     if precision == "bf16" and not has_bf16():
         raise ConfigError(
-            "detect.precision bf16 needs a processor with AMX, and this one has none: allowed are auto, fp32, int8"
+            "detect.precision bf16 needs a processor with AMX, and this one has none or ONEDNN_MAX_CPU_ISA forbids it: "
+            "allowed are auto, fp32, int8"
         )
-    network = OpenVinoNetwork(model.file, precision, streams, threads)
+    identity = " ".join(sorted(model.facts.files.values()))
+    network = OpenVinoNetwork(model.file, precision, streams, threads, identity=identity)
     # Callers beyond those whose batches fill the streams twice would only hold memory.
     copies = min(streams, max(2, -(-2 * streams // batch)))
     info = DetectorInfo(
@@ -80,8 +88,20 @@ class OpenVinoNetwork:
         streams: int,
         threads: int,
         compiled: dict[tuple[int, int], Any] | None = None,
+        identity: str = "",
     ) -> None:
+        """See the class.
+
+        Args:
+            path: the model's ``.xml``.
+            precision: what it computes in.
+            streams: images at once.
+            threads: of each.
+            compiled: of the network that this is a copy of, by the input's height and width.
+            identity: of the model's files; with it what is compiled is kept in the user's cache.
+        """
         self._path = path
+        self._identity = identity
         self._precision = precision
         self._streams = streams
         self._threads = threads
@@ -90,29 +110,24 @@ class OpenVinoNetwork:
         openvino = import_openvino()
         self._tensor: Any = openvino.Tensor
         self._core: Any = openvino_core()
-        if compiled is None:
-            self._read()  # a damaged file is said at once
+        if compiled is None and not identity:
+            self._read()  # a damaged file is said at once; of one with an identity the hash was looked at
 
     def prepare(self, input_hw: tuple[int, int]) -> None:
         """Compile for images of this size. Two threads at once would both compile, and one result be kept."""
         if input_hw in self._compiled:
             return
-        model = self._read()
+        # The machine's fast 16-bit arithmetic would change boxes unasked. Threads bound to cores wait there for
+        # whatever else runs on those: decoding, encoding, other programs.
+        config = {
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "INFERENCE_PRECISION_HINT": _hint(self._precision),
+            "NUM_STREAMS": self._streams,
+            "INFERENCE_NUM_THREADS": self._streams * self._threads,
+            "ENABLE_CPU_PINNING": False,
+        }
         try:
-            model.reshape([1, *input_hw, 3])
-            # The machine's fast 16-bit arithmetic would change boxes unasked. Threads bound to cores wait there for
-            # whatever else runs on those: decoding, encoding, other programs.
-            compiled = self._core.compile_model(
-                model,
-                "CPU",
-                {
-                    "PERFORMANCE_HINT": "THROUGHPUT",
-                    "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
-                    "NUM_STREAMS": self._streams,
-                    "INFERENCE_NUM_THREADS": self._streams * self._threads,
-                    "ENABLE_CPU_PINNING": False,
-                },
-            )
+            compiled = self._compile(input_hw, config)
         except (RuntimeError, TypeError, ValueError) as error:
             raise BackendError(
                 f"{printable(self._path)} cannot take images of {input_hw[1]}x{input_hw[0]} px: {reason(error)}"
@@ -151,7 +166,9 @@ class OpenVinoNetwork:
 
     def copy(self) -> OpenVinoNetwork:
         """Another one for another thread."""
-        return OpenVinoNetwork(self._path, self._precision, self._streams, self._threads, self._compiled)
+        return OpenVinoNetwork(
+            self._path, self._precision, self._streams, self._threads, self._compiled, self._identity
+        )
 
     def close(self) -> None:
         """Free the requests; what is compiled goes with the last copy."""
@@ -164,6 +181,26 @@ class OpenVinoNetwork:
         data: npt.NDArray[np.floating[Any]] = request.get_output_tensor().data
         return data
 
+    def _compile(self, input_hw: tuple[int, int], config: dict[str, Any]) -> Any:
+        """From the cache, or anew; without an identity always anew."""
+        file = None
+        if self._identity:
+            device = str(self._core.get_property("CPU", "FULL_DEVICE_NAME"))
+            version = str(import_openvino().get_version())
+            file = openvino_compiled.compiled_file(self._identity, input_hw, config, version, device)
+            body = openvino_compiled.load(file)
+            if body is not None:
+                with suppress(RuntimeError):
+                    return self._core.import_model(body, "CPU", config)
+        model = self._read()
+        rewrite(model, import_openvino("opset"), exact=self._precision in ("fp32", "fp16"))
+        model.reshape([1, *input_hw, 3])
+        compiled = self._core.compile_model(model, "CPU", config)
+        if file is not None:
+            with suppress(RuntimeError):
+                openvino_compiled.keep(file, compiled.export_model().getvalue())
+        return compiled
+
     def _read(self) -> Any:
         try:
             return self._core.read_model(self._path)
@@ -173,14 +210,17 @@ class OpenVinoNetwork:
             ) from None
 
 
+def _hint(precision: RunPrecision) -> str:
+    """What OpenVINO computes in where nothing is quantised."""
+    return "bf16" if precision == "int8" and has_bf16() else _HINTS[precision]
+
+
 def has_bf16() -> bool:
-    """Whether the processor computes in bfloat16 faster than in float: Intel's AMX."""
-    try:
-        with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as file:
-            flags = next((line.split() for line in file if line.startswith("flags")), [])
-    except OSError:
+    """Whether the processor computes in bfloat16 faster than in float: Intel's AMX, not forbidden by the environment."""
+    limits = [os.environ.get(name, "").upper() for name in _ISA_LIMITS]
+    if not all(limit in ("", "ALL", "DEFAULT") or "AMX" in limit for limit in limits):
         return False
-    return "amx_bf16" in flags
+    return "amx_bf16" in openvino_compiled.processor_flags()
 
 
 @functools.cache
@@ -197,16 +237,19 @@ def openvino_core() -> Any:
     return import_openvino().Core()
 
 
-def import_openvino(part: Literal["", "convert"] = "") -> Any:
-    """The package `openvino`, without its telemetry, which would call home at import; ``convert``: its converter.
+def import_openvino(part: Literal["", "convert", "opset"] = "") -> Any:
+    """The package `openvino`, without its telemetry, which would call home at import.
+
+    Args:
+        part: ``convert``: its converter; ``opset``: what graphs are made of.
 
     Raises:
         ModelError: it is not installed.
     """
     try:
-        with without_telemetry(*(() if part else ("openvino.tools.ovc",))):
+        with without_telemetry(*(() if part == "convert" else ("openvino.tools.ovc",))):
             openvino = importlib.import_module("openvino")
-            return importlib.import_module("openvino.tools.ovc") if part else openvino
+            return importlib.import_module(_PARTS[part]) if part else openvino
     except ImportError as error:
         raise BackendError(
             f"OpenVINO cannot be imported ({printable(error)}): pip install 'perception_batch[cpu]'"

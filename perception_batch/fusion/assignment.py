@@ -21,9 +21,8 @@ def assignment(first: IntArray, second: IntArray, value: FloatArray) -> npt.NDAr
         second: (M,) number of the other, from 0.
         value: (M,) what the pair is worth, above 0.
     """
-    chosen: npt.NDArray[np.bool_] = (np.bincount(first)[first] == 1) & (
-        np.bincount(second)[second] == 1
-    )  # nobody has a choice
+    chosen: npt.NDArray[np.bool_] = np.bincount(first).take(first) == 1
+    chosen &= np.bincount(second).take(second) == 1  # nobody has a choice
     contested = (~chosen).nonzero()[0]
     if not len(contested):
         return chosen
@@ -32,13 +31,15 @@ def assignment(first: IntArray, second: IntArray, value: FloatArray) -> npt.NDAr
     rows, columns = _counted(first[contested]), _counted(second[contested])
     worth = np.zeros((int(rows.max()) + 1, int(columns.max()) + 1))
     worth[rows, columns] = value[contested]
-    taken = np.zeros(worth.shape, bool)
-    taken[linear_sum_assignment(worth, maximize=True)] = True
-    chosen[contested] = taken[rows, columns]
+    # A choice of pairs that are worth nothing fills up what is without one.
+    row, column = linear_sum_assignment(worth, maximize=True)
+    taken = np.full(len(worth), -1)
+    taken[row] = column
+    chosen[contested] = taken[rows] == columns
     return chosen
 
 
 def _counted(numbers: IntArray) -> IntArray:
     """The same numbers without gaps between them, in the same order."""
     place: IntArray = np.bincount(numbers).astype(bool).cumsum() - 1
-    return place[numbers]
+    return place.take(numbers)

@@ -10,13 +10,14 @@ assignment, and with more the groups are cliques of compatible boxes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from perception_batch.calibration import FloatArray
-from perception_batch.fusion.assignment import assignment
+from perception_batch.fusion.assignment import IntArray, assignment
 from perception_batch.fusion.extent import facing
 from perception_batch.fusion.lens import BoxRays
 from perception_batch.fusion.position import Views
@@ -36,15 +37,15 @@ _VAGUE_COST = 0.3  # a box without range is a second choice
 class Candidates:
     """N boxes that count, of all calibrated cameras, sorted by camera and detection."""
 
-    camera: npt.NDArray[np.int64]
+    camera: IntArray
     """(N,) number of the camera."""
-    group: npt.NDArray[np.int64]
+    group: IntArray
     """(N,) number of the class group."""
-    label: npt.NDArray[np.int64]
+    label: IntArray
     """(N,) number of the class."""
-    row_as: npt.NDArray[np.int64]
+    row_as: IntArray
     """(N, K) row of `Views` that holds box n taken for class k; -1 where it cannot be of class k."""
-    track: npt.NDArray[np.int64]
+    track: IntArray
     """(N,) number of the predicted track that the box follows, -1 for none."""
     late_s: FloatArray
     """(N,) its frame's stamp less the timestep's, seconds; NaN where unknown."""
@@ -57,8 +58,8 @@ def associate(
     length_m: FloatArray,
     overlaps: npt.NDArray[np.bool_],
     gate_sigma: float,
-) -> list[list[int]]:
-    """Groups of boxes that are one thing; every box is in exactly one, each camera at most once in each.
+) -> IntArray:
+    """(N,) the first box of the group that each is in; a group is one thing and has each camera at most once.
 
     Args:
         boxes: the candidates.
@@ -68,53 +69,65 @@ def associate(
         overlaps: (C, C) symmetric: whether two cameras can see the same thing; False for one with itself.
         gate_sigma: Mahalanobis distance up to which two boxes may be one thing.
     """
-    groups = {i: [i] for i in range(len(boxes.camera))}
-    numbers = np.arange(len(overlaps))
-    once = overlaps & (
-        numbers[:, None] < numbers
-    )  # the boxes are sorted by camera: the lower number comes first
-    may = once[boxes.camera].take(boxes.camera, 1)
+    n, numbers = len(boxes.camera), np.arange(len(overlaps))
+    once = overlaps & (numbers[:, None] < numbers)  # boxes are sorted by camera: the lower number comes first
+    may = once.take(boxes.camera, 0).take(boxes.camera, 1)
     may &= boxes.group[:, None] == boxes.group
-    first, second = may.nonzero()
-    if not len(first):
-        return list(groups.values())
-    value = _agreement(boxes, views, first, second, gate_sigma)
-    good = (value > 0).nonzero()[0]
-    first, second, value = first[good], second[good], value[good]
-    near, far = views.near_m.take(boxes.row_as[np.arange(len(boxes.label)), boxes.label], 0).T
-    good = facing(
-        rays,
-        first,
-        second,
-        (near[first], near[second]),
-        (far[first], far[second]),
-        np.maximum(length_m[first], length_m[second]),
-    ).nonzero()[0]
-    if not len(good):
-        return list(groups.values())
-    first, second, value = first[good], second[good], value[good]
-    links = _links(boxes.camera, first, second, _remembered(boxes.track[first], boxes.track[second], value))
-    agreed = set(links)
-    # Boxes whose cameras share nothing cannot contradict each other.
-    camera, share = boxes.camera.tolist(), overlaps.tolist()
-    leader = list(range(len(camera)))
+    pairs = may.ravel().nonzero()[0]
+    first = pairs // n
+    second = pairs - first * n
+    if len(pairs):
+        value = _agreement(boxes, views, first, second, gate_sigma)
+        good = (value > 0).nonzero()[0]
+        first, second, value = first[good], second[good], value[good]
+        own = boxes.row_as.ravel().take(np.arange(n) * boxes.row_as.shape[1] + boxes.label)
+        near_m, far_m = views.near_m.take(own, 1)
+        good = facing(rays, first, second, near_m, far_m, length_m).nonzero()[0]
+        first, second, value = first[good], second[good], value[good]
+    leader = np.arange(n)
+    # What nothing else is like needs no choice.
+    links = np.bincount(first, minlength=n) + np.bincount(second, minlength=n)
+    lone = (links.take(first) == 1) & (links.take(second) == 1)
+    leader[second[lone]] = first[lone]
+    rest = (~lone).nonzero()[0]
+    if len(rest):
+        first, second = first[rest], second[rest]
+        value = _remembered(boxes.track[first], boxes.track[second], value[rest])
+        for group in _joined(boxes.camera, overlaps, _links(boxes.camera, first, second, value)):
+            leader[group] = min(group)
+    return leader
+
+
+def _joined(
+    camera: IntArray, overlaps: npt.NDArray[np.bool_], links: Sequence[tuple[int, int]]
+) -> Iterable[list[int]]:
+    """Groups of two and more boxes, when `links` are followed in their order as far as they agree.
+
+    Args:
+        camera: (N,) of the boxes.
+        overlaps: as of `associate`.
+        links: pairs of boxes, the lower number first.
+    """
+    groups: dict[int, list[int]] = {i: [i] for link in links for i in link}
+    of, share, agreed = camera.tolist(), overlaps.tolist(), set(links)
     for i, j in links:
-        a, b = sorted((leader[i], leader[j]))
-        if a == b:
+        ours, theirs = groups[i], groups[j]
+        if ours is theirs:
             continue
-        if any(
-            camera[k] == camera[m] or (share[camera[k]][camera[m]] and (min(k, m), max(k, m)) not in agreed)
-            for k in groups[a]
-            for m in groups[b]
+        # Boxes whose cameras share nothing cannot contradict each other.
+        if len(ours) + len(theirs) > 2 and any(
+            of[k] == of[m] or (share[of[k]][of[m]] and (min(k, m), max(k, m)) not in agreed)
+            for k in ours
+            for m in theirs
         ):
             continue
-        for k in groups[b]:
-            leader[k] = a
-        groups[a] = sorted(groups[a] + groups.pop(b))
-    return [groups[key] for key in sorted(groups)]
+        ours += theirs
+        for k in theirs:
+            groups[k] = ours
+    return [group for first, group in groups.items() if first == group[0] and len(group) > 1]
 
 
-def _remembered(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], value: FloatArray) -> FloatArray:
+def _remembered(first: IntArray, second: IntArray, value: FloatArray) -> FloatArray:
     """(M,) worth of pairs in the light of the tracks that their boxes follow; what is refused stays refused."""
     same = (first >= 0) & (first == second) & (value > 0)
     return np.where(same, 1 - (1 - value) * (1 - _SAME_TRACK), value)
@@ -123,8 +136,8 @@ def _remembered(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], val
 def _agreement(
     boxes: Candidates,
     views: Views,
-    first: npt.NDArray[np.int64],
-    second: npt.NDArray[np.int64],
+    first: IntArray,
+    second: IntArray,
     gate_sigma: float,
 ) -> FloatArray:
     """(M,) worth 0..1 of taking pairs of boxes for one thing, of the class of either; 0 outside the gate.
@@ -133,46 +146,45 @@ def _agreement(
     cut by the image border the views' own covariances span what the border hides, so that two ends of one
     lorry meet. Distance counts on the ground plane.
     """
-    pairs = len(first)
-    label = boxes.label[first]
-    mixed = (label != boxes.label[second]).nonzero()[0]
-    label = np.concatenate([label, boxes.label[second[mixed]]])  # the pairs, and again those of two labels
-    first, second = np.concatenate([first, first[mixed]]), np.concatenate([second, second[mixed]])
-    a, b = boxes.row_as[first, label], boxes.row_as[second, label]
+    pairs, classes = len(first), boxes.row_as.shape[1]
+    label, other = boxes.label.take(first), boxes.label.take(second)
+    mixed = (label != other).nonzero()[0]
+    if len(mixed):  # the pairs, and again those of two labels
+        label = np.concatenate([label, other[mixed]])
+        first, second = np.concatenate([first, first[mixed]]), np.concatenate([second, second[mixed]])
+    row_as = boxes.row_as.ravel()
+    a, b = row_as.take(first * classes + label), row_as.take(second * classes + label)
 
-    count = len(views.known)
-    told = np.empty((10, count))
-    told[:2] = views.position_m.T[:2]
-    told[2:6] = views.shared_m.reshape(count, 4).T
-    told[6:] = views.own_m2.reshape(count, 4).T
+    told = np.concatenate([views.position_m[:2], views.plane])
     ours, theirs = told.take(a, 1), told.take(b, 1)
-    x, y, size_x, size_y, ground_x, ground_y = ours[:6] - theirs[:6]
-    own = ours[6:] + theirs[6:]
-    followed = (boxes.track[first] >= 0) & (boxes.track[first] == boxes.track[second])
-    between = np.abs(boxes.late_s[first] - boxes.late_s[second])
+    own_x, own_y, own_xy = ours[2:5] + theirs[2:5]
+    ours -= theirs
+    x, y, _, _, _, size_x, size_y, ground_x, ground_y = ours
+    track, late_s = boxes.track.take(first), boxes.late_s
+    between = np.abs(late_s.take(first) - late_s.take(second))
     between[np.isnan(between)] = _UNKNOWN_LATENESS_S
-    motion = _STILL_M**2 + np.where(followed, 0.0, _TRAFFIC_MPS * between) ** 2
-    xx = own[0] + (size_x**2 + ground_x**2) + motion
-    yy = own[3] + (size_y**2 + ground_y**2) + motion
-    xy = own[1] + (size_x * size_y + ground_x * ground_y)
+    between[(track >= 0) & (track == boxes.track.take(second))] = 0.0
+    motion = _STILL_M**2 + (_TRAFFIC_MPS * between) ** 2
+    xx = own_x + (size_x**2 + ground_x**2) + motion
+    yy = own_y + (size_y**2 + ground_y**2) + motion
+    xy = own_xy + (size_x * size_y + ground_x * ground_y)
     determinant = np.maximum(xx * yy - xy**2, 1e-12)
     d2 = (yy * x**2 - 2 * xy * x * y + xx * y**2) / determinant
-    d2[~np.isfinite(d2)] = np.inf
+    off = d2 / gate_sigma**2
+    off[~(off < 1)] = 1.0  # NaN too
     # Squared: one perfect match is worth more than two that barely pass the gate.
-    worth: FloatArray = (1 - np.minimum(d2 / gate_sigma**2, 1.0)) ** 2
-    vague = ~(views.known[a] & views.known[b])
-    worth *= 1 - _VAGUE_COST * vague
-    # What is of two labels is of the one that suits better, and not as good as what is of one.
-    worth[mixed] *= 1 - _RELABEL_COST
-    worth[pairs:] *= 1 - _RELABEL_COST
-    worth[mixed] = np.maximum(worth[mixed], worth[pairs:])
+    worth: FloatArray = (1 - off) ** 2
+    worth[~(views.known.take(a) & views.known.take(b))] *= 1 - _VAGUE_COST
+    if len(mixed):
+        # What is of two labels is of the one that suits better, and not as good as what is of one.
+        worth[mixed] = (1 - _RELABEL_COST) * np.maximum(worth[mixed], worth[pairs:])
     return worth[:pairs]
 
 
 def _links(
-    camera: npt.NDArray[np.int64],
-    first: npt.NDArray[np.int64],
-    second: npt.NDArray[np.int64],
+    camera: IntArray,
+    first: IntArray,
+    second: IntArray,
     value: FloatArray,
 ) -> list[tuple[int, int]]:
     """Pairs to join, in this order: assigned ones by falling worth, then the rest by falling worth.

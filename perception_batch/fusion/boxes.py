@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import logging
-from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from perception_batch.calibration import FloatArray
 from perception_batch.config import CameraConfig
 from perception_batch.errors import printable
-from perception_batch.fusion.suppress import LabelRule, duplicates, reasons_against, rule_for
+from perception_batch.fusion.suppress import LabelRule, duplicates, masked, rule_for
 from perception_batch.ontology import Ontology
 from perception_batch.types import Detections, Observation, SuppressedReason
 
 logger = logging.getLogger(__name__)
 
-Evidence = tuple[tuple[str, float], ...]
-"""Class names and scores."""
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What N boxes and the duplicates suppressed in their favour say that they show: W words, N or more."""
+
+    box: IntArray
+    """(W,) number of the box, never falling; its own word comes first."""
+    kind: IntArray
+    """(W,) as in `Boxes`."""
+    score: FloatArray
+    """(W,) of the detection that says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,43 +39,34 @@ class Boxes:
 
     parts: Mapping[str, slice]
     """By camera, in alphabetical order: which of them are its; every camera of the timestep is there."""
-    rows: Sequence[int]
-    """Their rows among all detections of the timestep, camera after camera."""
+    rows: IntArray
+    """(N,) their rows among all detections of the timestep, camera after camera."""
     xyxy: FloatArray
     """(N, 4) px of the original images."""
-    observations: Sequence[Observation]
-    """Their cameras and numbers."""
-    scores: Sequence[float]
-    """Of the detections."""
-    rules: Sequence[LabelRule]
-    """What its camera makes of its label."""
-    doubled: Mapping[int, Evidence]
-    """By box in whose favour duplicates were suppressed: what it and they say, its own word first."""
+    observations: Sequence[tuple[Observation]]
+    """Their cameras and numbers: each as it stands in an object that no other box is of."""
+    score: FloatArray
+    """(N,) of the detections."""
+    kind: IntArray
+    """(N,) what they are called: number of the ontology's class, and from its length on of labels without class."""
+    words: Words
+    """What speaks for each class."""
 
-    def take(self, numbers: Sequence[int]) -> Boxes:
+    def take(self, numbers: IntArray) -> Boxes:
         """Those of these numbers, which rise; whose they are is not told any more."""
-        mine = {i: n for n, i in enumerate(numbers)}
+        place = np.full(len(self.rows), -1)
+        place[numbers] = np.arange(len(numbers))
+        box = place[self.words.box]
+        theirs = (box >= 0).nonzero()[0]
         return Boxes(
             {},
-            [self.rows[i] for i in numbers],
+            self.rows[numbers],
             self.xyxy[numbers],
-            [self.observations[i] for i in numbers],
-            [self.scores[i] for i in numbers],
-            [self.rules[i] for i in numbers],
-            {mine[i]: says for i, says in self.doubled.items() if i in mine},
+            [self.observations[i] for i in numbers.tolist()],
+            self.score[numbers],
+            self.kind[numbers],
+            Words(box[theirs], self.words.kind[theirs], self.words.score[theirs]),
         )
-
-    def says(self, box: int) -> Evidence:
-        """Class name and score of a box and of its duplicates."""
-        return self.doubled.get(box) or ((self.rules[box].name, self.scores[box]),)
-
-    def verdicts(self, members: Sequence[int]) -> dict[str, float]:
-        """What some boxes say for each class, the sum of scores: by falling sum, ties by name."""
-        sums: dict[str, float] = {}
-        for box in members:
-            for name, score in self.says(box):
-                sums[name] = sums.get(name, 0.0) + score
-        return dict(sorted(sums.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
 class BoxSelector:
@@ -83,69 +85,94 @@ class BoxSelector:
         self._ontology = ontology
         self._labels = labels
         self._cameras = cameras
-        self._plain = CameraConfig()  # for cameras that the config does not name
         self._score = detect_score
         self._classes = detect_classes
         self._duplicate_iou = duplicate_iou
-        self._rules: dict[str, dict[int, LabelRule]] = {}
-        self._observations: dict[str, list[Observation]] = {}
-        self._named: set[str] = set()
+        self.names = list(ontology.classes)
+        """By kind: the ontology's name, then labels that it does not know as they are met."""
+        self._kinds = {name: kind for kind, name in enumerate(self.names)}
+        groups = {entry.group: None for entry in ontology.classes.values()}
+        numbers = {group: number for number, group in enumerate(groups)}
+        self._groups = [numbers[entry.group] for entry in ontology.classes.values()]
+        self._unknown: dict[str, int] = {}
+        # Rules by number, as columns; a new one is seldom.
+        self._codes: dict[str, dict[int, int]] = {}
+        self._rules: list[tuple[int, int, bool, float]] = []
+        self._columns = _rule_columns(self._rules)
+        self._observations: dict[str, list[tuple[Observation]]] = {}
+        self._said: set[int] = set()
 
-    def select(self, detections: Mapping[str, Detections]) -> tuple[Boxes, dict[str, list[SuppressedReason]]]:
-        """The boxes that count, and by camera the reasons against those that do not; empty text where there is none."""
-        rules: list[LabelRule] = []  # these lists are of all detections, camera after camera
-        scores: list[float] = []
-        reasons: list[SuppressedReason] = []
-        observations: list[Observation] = []
-        alive: list[int] = []  # in each camera by falling score
-        counts: list[int] = []
-        starts = [0]
-        for camera, found in sorted(detections.items()):
-            mine = list(self._rules_of(camera, found.class_id.tolist()))
-            reasons += reasons_against(found, mine, self._cameras.get(camera, self._plain).mask)
-            rules += mine
-            scores += found.score.tolist()
-            observations += self._observed(camera, len(found))
-            order = [k for k in range(starts[-1], len(rules)) if not reasons[k]]
-            order.sort(key=scores.__getitem__, reverse=True)  # equal ones stay in order
-            alive += order
-            counts.append(len(order))
-            starts.append(len(rules))
+    def select(self, detections: Mapping[str, Detections]) -> tuple[Boxes, list[SuppressedReason]]:
+        """The boxes that count, and against each of all detections, camera after camera, a reason; empty text: none."""
         cameras = sorted(detections)
-        every = [detections[camera].xyxy for camera in cameras]
-        xyxy = np.concatenate(every).astype(np.float64) if every else np.zeros((0, 4))
-        doubled: dict[int, Evidence] = {}
-        if alive:
-            of = np.arange(len(counts)).repeat(counts)
-            same = duplicates(xyxy[alive], of, [rules[k].group for k in alive], self._duplicate_iou)
-            for row, others in same.items():
-                both = [alive[row], *(alive[other] for other in others)]
-                doubled[both[0]] = tuple((rules[k].name, scores[k]) for k in both)
-                for k in both[1:]:
-                    reasons[k] = "duplicate"
-        rows = [k for k, reason in enumerate(reasons) if not reason]
-        bounds = [bisect_left(rows, start) for start in starts]
+        found = [detections[camera] for camera in cameras]
+        counts = [len(one) for one in found]
+        codes: list[int] = []
+        observations: list[tuple[Observation]] = []
+        for camera, one, count in zip(cameras, found, counts, strict=True):
+            codes += self._codes_of(camera, one.class_id.tolist())
+            observations += self._observed(camera, count)
+        every = found or [Detections.empty()]
+        xyxy = np.concatenate([one.xyxy for one in every]).astype(np.float64)
+        score = np.concatenate([one.score for one in every]).astype(np.float64)
+        of = np.arange(len(counts)).repeat(counts)
+        code = np.array(codes, np.int64)
+        kinds, groups, wanted, min_score = self._columns
+        kind = kinds[code]
+
+        reasons: list[SuppressedReason] = [""] * len(codes)
+        low = score < min_score[code]
+        alive = ~low & wanted[code]
+        for k in (~alive).nonzero()[0].tolist():
+            reasons[k] = "low_score" if low[k] else "class"
+        if self._cameras:
+            for k in self._in_masks(cameras, counts, xyxy, alive):
+                reasons[k], alive[k] = "ego_mask", False
+        mine = alive.nonzero()[0]
+        mine = mine[
+            np.lexsort((-score[mine], of[mine]))
+        ]  # in each camera by falling score; equal ones stay in order
+        kept, others = duplicates(xyxy[mine], of[mine], groups[code[mine]], self._duplicate_iou)
+        kept, others = mine[kept], mine[others]
+        alive[others] = False
+        for k in others.tolist():
+            reasons[k] = "duplicate"
+
+        rows = alive.nonzero()[0]
+        numbers = rows.tolist()
+        bounds = np.concatenate([[0], alive.cumsum()])[np.cumsum([0, *counts])].tolist()
+        word_of, said_by = rows, rows
+        if len(kept):
+            word_of = np.concatenate([rows, kept])
+            order = word_of.argsort(kind="stable")
+            word_of, said_by = word_of[order], np.concatenate([rows, others])[order]
         boxes = Boxes(
             {camera: slice(bounds[n], bounds[n + 1]) for n, camera in enumerate(cameras)},
             rows,
-            xyxy[rows],
-            list(map(observations.__getitem__, rows)),
-            list(map(scores.__getitem__, rows)),
-            list(map(rules.__getitem__, rows)),
-            {bisect_left(rows, k): says for k, says in doubled.items()},
+            xyxy.take(rows, 0),
+            observations if len(rows) == len(observations) else [observations[k] for k in numbers],
+            score[rows],
+            kind[rows],
+            Words(rows.searchsorted(word_of), kind[said_by], score[said_by]),
         )
-        self._name_unknown(boxes.rules)
-        return boxes, {camera: reasons[starts[n] : starts[n + 1]] for n, camera in enumerate(cameras)}
+        self._name_unknown(boxes.kind)
+        return boxes, reasons
 
-    def _rules_of(self, camera: str, numbers: Sequence[int]) -> Iterator[LabelRule]:
-        """The rule of each of a camera's detections, by the model's class numbers."""
-        known = self._rules.setdefault(camera, {})
-        for number in set(numbers).difference(known):
-            known[number] = self._rule(camera, number)
-        return map(known.__getitem__, numbers)
+    def _codes_of(self, camera: str, numbers: Sequence[int]) -> Iterable[int]:
+        """The number of the rule for each of a camera's detections, by the model's class numbers."""
+        known = self._codes.setdefault(camera, {})
+        try:
+            return list(map(known.__getitem__, numbers))
+        except KeyError:  # a class that this camera has not had yet
+            for number in sorted(set(numbers).difference(known)):
+                rule = self._rule(camera, number)
+                known[number] = len(self._rules)
+                self._rules.append((*self._kind_of(rule), rule.wanted, rule.min_score))
+            self._columns = _rule_columns(self._rules)
+            return map(known.__getitem__, numbers)
 
     def _rule(self, camera: str, number: int) -> LabelRule:
-        config = self._cameras.get(camera, self._plain)
+        config = self._cameras.get(camera, CameraConfig())
         scores: list[float | Mapping[str, float]] = [self._score]
         if config.score is not None:
             scores.insert(0, config.score)
@@ -157,17 +184,57 @@ class BoxSelector:
             scores,
         )
 
-    def _observed(self, camera: str, count: int) -> list[Observation]:
+    def _kind_of(self, rule: LabelRule) -> tuple[int, int]:
+        """Kind and association group; a label without class is a group of its own."""
+        if rule.entry is not None:
+            kind = self._kinds[rule.name]
+            return kind, self._groups[kind]
+        if rule.name not in self._unknown:
+            self._unknown[rule.name] = len(self.names)
+            self.names.append(rule.name)
+        kind = self._unknown[rule.name]
+        return kind, kind  # there are no more groups than classes, so this is none of theirs
+
+    def _in_masks(
+        self, cameras: Sequence[str], counts: Sequence[int], xyxy: FloatArray, alive: npt.NDArray[np.bool_]
+    ) -> list[int]:
+        """Which rows of those alive lie in their cameras' ego masks."""
+        out: list[int] = []
+        start = 0
+        for camera, count in zip(cameras, counts, strict=True):
+            mask = self._cameras[camera].mask if camera in self._cameras else ()
+            if mask:
+                mine = start + alive[start : start + count].nonzero()[0]
+                out += mine[masked(xyxy[mine], mask)].tolist()
+            start += count
+        return out
+
+    def _observed(self, camera: str, count: int) -> list[tuple[Observation]]:
         """A camera's first so many detections by name; they are the same in every timestep, so they are made once."""
         made = self._observations.setdefault(camera, [])
-        made.extend(Observation(camera, number) for number in range(len(made), count))
+        if len(made) < count:
+            made.extend((Observation(camera, number),) for number in range(len(made), count))
         return made[:count]
 
-    def _name_unknown(self, rules: Sequence[LabelRule]) -> None:
-        for rule in rules:
-            if rule.entry is None and rule.name not in self._named:
-                self._named.add(rule.name)
-                logger.warning(
-                    "label %s is not in the ontology: its boxes get no position and are not merged",
-                    printable(rule.name),
-                )
+    def _name_unknown(self, kinds: IntArray) -> None:
+        if len(self.names) == len(self._groups):
+            return
+        for kind in sorted(set(kinds[kinds >= len(self._groups)].tolist()) - self._said):
+            self._said.add(kind)
+            logger.warning(
+                "label %s is not in the ontology: its boxes get no position and are not merged",
+                printable(self.names[kind]),
+            )
+
+
+def _rule_columns(
+    rules: Sequence[tuple[int, int, bool, float]],
+) -> tuple[IntArray, IntArray, npt.NDArray[np.bool_], FloatArray]:
+    """Kind, group, whether wanted, least score: of all rules."""
+    kind, group, wanted, min_score = zip(*rules, strict=True) if rules else ((), (), (), ())
+    return (
+        np.array(kind, np.int64),
+        np.array(group, np.int64),
+        np.array(wanted, bool),
+        np.array(min_score, np.float64),
+    )

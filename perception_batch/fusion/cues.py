@@ -15,7 +15,7 @@ import numpy.typing as npt
 from perception_batch.calibration import FloatArray
 from perception_batch.config import FuseConfig
 from perception_batch.fusion.lens import BoxRays
-from perception_batch.ontology import ObjectClass
+from perception_batch.fusion.sizes import Sizes
 
 _MAX_SLOPE = math.tan(math.radians(80))  # steeper rays say nothing useful about horizontal range
 _CUT_BOX_FACTOR = 2.0  # detectors draw boxes of things they see half of about this much worse
@@ -25,31 +25,6 @@ _COVERED_SIGMA = 0.15  # of the box's height: what is hidden below such an edge,
 # A box cut by a side that is narrower than this share of the narrowest view of such a thing shows a corner of it.
 _SLIVER = 0.4
 _BEHIND_FISHEYE = 1.0  # slope of a ray below which a fisheye's box sits under the bumper: 45 degrees
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """Size priors of N boxes, metres."""
-
-    mean: FloatArray
-    """(N, 3) length, width, height."""
-    sd: FloatArray
-    """(N, 3) standard deviations."""
-    on_ground: npt.NDArray[np.bool_]
-    """(N,) whether it stands on the ground."""
-
-    @classmethod
-    def of(cls, entries: list[ObjectClass]) -> Sizes:
-        """The priors of N classes."""
-        return cls(
-            np.array([e.size_lwh_m for e in entries], np.float64).reshape(-1, 3),
-            np.array([e.size_sd_m for e in entries], np.float64).reshape(-1, 3),
-            np.array([e.on_ground for e in entries], bool),
-        )
-
-    def take(self, rows: npt.NDArray[np.int64]) -> Sizes:
-        """The given rows, in that order."""
-        return Sizes(self.mean[rows], self.sd[rows], self.on_ground[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,68 +47,52 @@ class Cues:
     """(N,) relative variance of `u_height` that is new in every image."""
     bias: FloatArray
     """(N,) relative variance of `u_height` by a box that is drawn wrong alike in every image of one object."""
-    size: FloatArray
-    """(N,) relative variance of `u_height` by the class's spread of heights."""
-    tan_sigma: FloatArray
-    """(N,) standard deviation of the low edge's slope, all but the camera's pitch."""
+    tan_var: FloatArray
+    """(N,) variance of the low edge's slope, all but the camera's pitch."""
     contact_z_m: FloatArray
     """(N,) height of the low edge at the range that the box's height implies; NaN where that is unknown."""
     contact_var_m2: FloatArray
     """(N,) variance of `contact_z_m` but for the camera's pitch."""
 
-    def take(self, rows: npt.NDArray[np.int64]) -> Cues:
-        """The given rows, in that order."""
-        return Cues(*(getattr(self, name)[rows] for name in self.__slots__))
-
 
 def read_cues(rays: BoxRays, sizes: Sizes, settings: FuseConfig) -> Cues:
-    """The cues of N boxes, each taken for one class."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return _read(rays, sizes, settings)
-
-
-def _read(rays: BoxRays, sizes: Sizes, settings: FuseConfig) -> Cues:
-    length, height = sizes.mean[:, 0], sizes.mean[:, 2]
+    """The cues of N boxes, each taken for one class. Here and in what follows boxes that say nothing divide by zero,
+    and the caller has numpy keep quiet about it, once."""
     tl, th = rays.tan_low, rays.tan_high
     rise = th - tl
-    cut = rays.cut_side[:, 0] | rays.cut_side[:, 1]
-    edge = rays.cut_low | rays.cut_high
-    seen = (
-        np.isfinite(rays.azimuth_rad) & (rise > 1e-6) & (np.abs(tl) < _MAX_SLOPE) & (np.abs(th) < _MAX_SLOPE)
-    )
-    factor = np.where(cut, _CUT_BOX_FACTOR, 1.0) / np.maximum(rays.height_px, 1e-3)
-    fraction = settings.box_sigma_fraction * rays.height_px
-    pixels_var = (settings.box_sigma_px**2 + fraction**2) * factor**2
-    bias_var = (fraction * factor) ** 2
-    covered = np.where(rays.low_covered > _COVERED, _COVERED_SIGMA, 0.0) ** 2
+    cut = rays.cut
+    # Slopes are NaN outside the lens.
+    seen = (rise > 1e-6) & (np.abs(tl) < _MAX_SLOPE) & (np.abs(th) < _MAX_SLOPE)
+    seen &= np.isfinite(rays.azimuth_rad)
+    tall_px = np.maximum(rays.height_px, 1e-3)
+    factor2 = (np.where(cut, _CUT_BOX_FACTOR, 1.0) / tall_px) ** 2
+    bias_var = (settings.box_sigma_fraction * rays.height_px) ** 2 * factor2
+    pixels_var = settings.box_sigma_px**2 * factor2 + bias_var
+    covered = (rays.low_covered > _COVERED) * _COVERED_SIGMA**2
     # Seen from above, the far roof edge tops the box; from below, the far floor edge ends it: the box then
     # spans more than the near face, by about half the length (heading unknown).
-    tall = height + 0.5 * length * (np.maximum(-th, 0) + np.maximum(tl, 0))
-    narrowest = np.minimum(sizes.mean[:, 0], sizes.mean[:, 1]) / height
-    whole = rays.width_px / np.maximum(rays.height_px, 1e-3) / narrowest
-    sliver = cut & (whole < _SLIVER)
-    has_low = seen & ~rays.cut_low & ~sliver
+    tall = sizes.height_m + 0.5 * sizes.length_m * (np.maximum(-th, 0.0) + np.maximum(tl, 0.0))
+    sliver = cut & (rays.width_px < _SLIVER * sizes.narrowest * tall_px)
+    has_low = seen & ~(rays.cut_low | sliver)
     has_height = has_low & ~rays.cut_high
     u_height = np.where(has_height, rise / tall, np.nan)
     jitter = 2 * pixels_var
     bias = 2 * bias_var + covered
-    size = (sizes.sd[:, 2] / height) ** 2
     tan_var = rise**2 * (pixels_var + bias_var + covered)
     standing = has_height & sizes.on_ground & (tl < -0.03) & ~cut & (covered == 0)
     contact = np.where(standing, tl / u_height, np.nan)
-    contact_var = contact**2 * (jitter + bias + size) + tan_var / u_height**2
-    steep = tl < -_BEHIND_FISHEYE
+    contact_var = contact**2 * (jitter + bias + sizes.height_relative) + tan_var / u_height**2
+    bearing_only = rays.fisheye & (cut | rays.cut_low | rays.cut_high | (tl < -_BEHIND_FISHEYE))
     return Cues(
         seen,
-        rays.fisheye & (cut | edge | steep),
+        bearing_only,
         has_low,
         has_height,
         u_height,
         tall,
         jitter,
         bias,
-        size,
-        np.sqrt(tan_var),
-        rays.origin_m[:, 2] + contact,
+        tan_var,
+        rays.origin_m[2] + contact,
         contact_var,
     )

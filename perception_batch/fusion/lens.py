@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,11 +16,17 @@ from perception_batch.geometry import SE3
 # Linear interpolation over s px errs by s² / 8f² rad at most: 0.03 px at s = 16, f = 1000 px.
 _STEP_PX = 16.0
 _UPRIGHT = 0.3  # an optical axis with less of it in the plane has no heading worth naming
-_OUTWARD = np.array(
-    [1.0, 1.0, -1.0, -1.0]
-)  # left and top edges are cut at small coordinates, the others at large
-# By the edge that is low: it, the one across from it, and both sides.
+# Left and top edges are cut at small coordinates, the others at large.
+_OUTWARD = np.array([[1.0], [1.0], [-1.0], [-1.0]])
+# By the edge that is low (0 left, 1 top, 2 right, 3 bottom): it, the one across from it, and both sides.
 _EDGES = np.array([[low, (low + 2) % 4, (low + 1) % 4, (low + 3) % 4] for low in range(4)])
+# An edge has a place along one axis (x for left and right) and is looked at in its middle (4 along x, 5 along y).
+_PLACE_X, _PLACE_Y = np.array([0, 4, 2, 4, 4]), np.array([5, 1, 5, 3, 5])
+_CENTRE_SIDES_LOW_HIGH = np.concatenate([np.full((4, 1), 4), _EDGES[:, [2, 3, 0, 1]]], axis=1)
+# (14, 4) x of the centre, both sides, low and high; their y; the edges themselves.
+_POINTS = np.concatenate(
+    [_PLACE_X[_CENTRE_SIDES_LOW_HIGH], _PLACE_Y[_CENTRE_SIDES_LOW_HIGH], _EDGES], axis=1
+).T
 
 
 class RayTables:
@@ -32,11 +39,10 @@ class RayTables:
 
     def __init__(self) -> None:
         self._nodes: FloatArray = np.zeros((3, 0))
-        # By lens: where its table begins, columns and rows (0 without a table); px between nodes or focal length,
-        # and where the first node or the optical axis is.
-        self._layout: npt.NDArray[np.int64] = np.zeros((0, 3), np.int64)
-        self._scale: FloatArray = np.zeros((0, 2))
-        self._zero: FloatArray = np.zeros((0, 2))
+        # A column a lens: where its table begins, columns and rows (0 without a table); where the first node or the
+        # optical axis is, and px between nodes or focal length, along x and y.
+        self._layout: npt.NDArray[np.int64] = np.zeros((3, 0), np.int64)
+        self._scale: FloatArray = np.zeros((4, 0))
 
     def add(self, intrinsics: Intrinsics) -> int:
         """One more lens; its number."""
@@ -50,9 +56,9 @@ class RayTables:
             gx, gy = np.meshgrid(np.arange(nx) * _STEP_PX, np.arange(ny) * _STEP_PX)
             points = np.stack([gx.ravel(), gy.ravel()], axis=1)
             self._nodes = np.concatenate([self._nodes, intrinsics.rays_of_corners(points).T], axis=1)
-        self._layout = np.concatenate([self._layout, [[start, nx, ny]]])
-        self._scale, self._zero = np.concatenate([self._scale, [scale]]), np.concatenate([self._zero, [zero]])
-        return len(self._layout) - 1
+        self._layout = np.concatenate([self._layout, [[start], [nx], [ny]]], axis=1)
+        self._scale = np.concatenate([self._scale, np.array([[*zero, *scale]]).T], axis=1)
+        return len(self._layout[0]) - 1
 
     def rays(self, lens: npt.NDArray[np.int64], x_px: FloatArray, y_px: FloatArray) -> FloatArray:
         """(3, K, N) rays of any length through K points of each of N boxes; NaN where the lens does not reach.
@@ -62,39 +68,34 @@ class RayTables:
             x_px: (K, N) the points' places.
             y_px: (K, N).
         """
-        zero, scale = self._zero[lens], self._scale[lens]
+        zero_x, zero_y, scale_x, scale_y = self._scale.take(lens, 1)
         out = np.empty((3, *x_px.shape))
-        np.subtract(x_px, zero[:, 0], out=out[0])
-        np.subtract(y_px, zero[:, 1], out=out[1])
-        out[0] /= scale[:, 0]
-        out[1] /= scale[:, 1]
+        np.divide(x_px - zero_x, scale_x, out=out[0])
+        np.divide(y_px - zero_y, scale_y, out=out[1])
         out[2] = 1.0
-        layout = self._layout[lens]
-        bent = layout[:, 1].nonzero()[0]
+        layout = self._layout.take(lens, 1)
+        bent = layout[1].nonzero()[0]
         if len(bent) == len(lens):
             return self._interpolated(layout, out[0], out[1])
         if len(bent):
-            out[:, :, bent] = self._interpolated(layout[bent], out[0][:, bent], out[1][:, bent])
+            at_x, at_y = out[0].take(bent, 1), out[1].take(bent, 1)
+            out[:, :, bent] = self._interpolated(layout.take(bent, 1), at_x, at_y)
         return out
 
     def _interpolated(self, layout: npt.NDArray[np.int64], at_x: FloatArray, at_y: FloatArray) -> FloatArray:
-        start, columns, lines = layout.T
+        start, columns, lines = layout
         x = np.minimum(np.maximum(at_x, 0), columns - 1)
         y = np.minimum(np.maximum(at_y, 0), lines - 1)
         ix = np.minimum(x.astype(np.int64), columns - 2)
         iy = np.minimum(y.astype(np.int64), lines - 2)
-        fx, fy = x - ix, y - iy
-        gx = 1 - fx
-        first = start + iy * columns + ix
-        below = first + columns
-        nodes = self._nodes
-        ray: FloatArray = gx * nodes.take(first, 1)
-        ray += fx * nodes.take(first + 1, 1)
-        ray *= 1 - fy
-        lower: FloatArray = gx * nodes.take(below, 1)
-        lower += fx * nodes.take(below + 1, 1)
-        lower *= fy
-        ray += lower
+        x -= ix
+        y -= iy
+        node = np.empty((2, *x.shape), np.int64)  # above and below
+        np.add(start + iy * columns, ix, out=node[0])
+        np.add(node[0], columns, out=node[1])
+        rays = self._nodes.take(node, 1)
+        rays += x * (self._nodes.take(node + 1, 1) - rays)
+        ray: FloatArray = rays[:, 0] + y * (rays[:, 1] - rays[:, 0])
         return ray
 
 
@@ -104,9 +105,11 @@ class BoxRays:
     in a camera mounted upside down it is the image's upper edge."""
 
     origin_m: FloatArray
-    """(N, 3) the camera's position."""
+    """(3, N) the camera's position."""
     azimuth_rad: FloatArray
     """(N,) heading of the ray through the box's centre, from x towards y; NaN outside the lens."""
+    toward: FloatArray
+    """(2, N) cosine and sine of `azimuth_rad`."""
     off_axis_rad: FloatArray
     """(N,) `azimuth_rad` less that of the optical axis; 0 for fisheyes, whose image is no plane's."""
     tan_low: FloatArray
@@ -114,7 +117,7 @@ class BoxRays:
     tan_high: FloatArray
     """(N,) slope of the ray through the middle of the high edge."""
     side_rad: FloatArray
-    """(N, 2) azimuth of both sides less `azimuth_rad`."""
+    """(2, N) azimuth of both sides less `azimuth_rad`."""
     height_px: FloatArray
     """(N,) extent from low to high."""
     width_px: FloatArray
@@ -124,7 +127,9 @@ class BoxRays:
     cut_high: npt.NDArray[np.bool_]
     """(N,) the high edge is the image border's."""
     cut_side: npt.NDArray[np.bool_]
-    """(N, 2) which side is the image border's; columns as in `side_rad`."""
+    """(2, N) which side is the image border's; rows as in `side_rad`."""
+    cut: npt.NDArray[np.bool_]
+    """(N,) whether any side is."""
     low_covered: FloatArray
     """(N,) share of the low edge that lies inside one box which stands lower, hence nearer."""
     fisheye: npt.NDArray[np.bool_]
@@ -132,7 +137,7 @@ class BoxRays:
 
     def take(self, rows: npt.NDArray[np.int64]) -> BoxRays:
         """The given rows, in that order."""
-        return BoxRays(*(getattr(self, name)[rows] for name in self.__slots__))
+        return BoxRays(*[getattr(self, name).take(rows, -1) for name in self.__slots__])
 
 
 def low_edge(base_SE3_camera: SE3) -> int:
@@ -146,85 +151,101 @@ def low_edge(base_SE3_camera: SE3) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class BoxImage:
-    """N boxes of one camera before they become rays of the base frame."""
+class ImageFrame:
+    """One camera at one time: what all boxes of its image have alike."""
 
-    xyxy: FloatArray
-    """(N, 4) boxes, px of the original image."""
     lens: int
     """The camera's lens, see `RayTables`."""
-    base_SE3_camera: SE3
-    """Its pose."""
-    frame_px: tuple[float, float, float, float]
-    """Left, top, right, bottom of the part of the image that was looked at."""
-    hidden_low: npt.NDArray[np.bool_] | None
-    """(N,) True where the own vehicle hides the low edge; None: nowhere."""
+    low: int
+    """Which edge of boxes is low, see `low_edge`."""
     fisheye: bool
     """The lens is equidistant."""
+    numbers: tuple[float, ...]
+    """The pose's rotation (9, row after row) and position (3); heading of the optical axis, NaN where it has none
+    worth naming; the four coordinates, times `_OUTWARD`, up to which an edge lies on the border."""
+
+    @classmethod
+    def of(
+        cls, base_SE3_camera: SE3, lens: int, fisheye: bool, frame_px: tuple[float, float, float, float]
+    ) -> ImageFrame:
+        """The frame of one image.
+
+        Args:
+            base_SE3_camera: the camera's pose.
+            lens: see `RayTables`.
+            fisheye: the lens is equidistant.
+            frame_px: left, top, right, bottom of the part of the image that was looked at.
+        """
+        turn = base_SE3_camera.rotation.ravel().tolist()
+        flat = fisheye or math.hypot(turn[2], turn[5]) < _UPRIGHT
+        axis = math.nan if flat else math.atan2(turn[5], turn[2])
+        where = base_SE3_camera.translation_m.tolist()
+        numbers = (*turn, *where, axis, *_border(frame_px))
+        return cls(lens, low_edge(base_SE3_camera), fisheye, numbers)
 
 
-def box_rays(images: Sequence[BoxImage], tables: RayTables) -> BoxRays:
-    """Rays of the edges of the boxes of one or more cameras, in their order."""
-    counts = [len(image.xyxy) for image in images]
-    of = np.arange(len(images)).repeat(counts)
-    xyxy = np.concatenate([image.xyxy for image in images])
-    n, every = len(xyxy), np.arange(len(xyxy))[:, None]
-    poses = [image.base_SE3_camera for image in images]
-    lows = np.array([low_edge(pose) for pose in poses])
-    turns = np.array([pose.rotation for pose in poses])
-    edges = _EDGES[lows][of]
-    at = xyxy[every, edges].T  # low, high and both sides
+def box_rays(
+    xyxy: FloatArray,
+    frames: Sequence[ImageFrame],
+    counts: Sequence[int],
+    tables: RayTables,
+    hidden_low: npt.NDArray[np.bool_] | None = None,
+) -> BoxRays:
+    """Rays of the edges of the boxes of one or more cameras, in their order.
 
-    # The centre, both sides, low and high: an edge has a place along one axis, and is looked at in its middle.
-    middle_x, middle_y = 0.5 * (xyxy[:, 0] + xyxy[:, 2]), 0.5 * (xyxy[:, 1] + xyxy[:, 3])
-    upright = (lows % 2 == 1)[of]
-    x, y = np.empty((5, n)), np.empty((5, n))
-    x[0], y[0] = middle_x, middle_y
-    x[1:3], y[1:3] = np.where(upright, at[2:], middle_x), np.where(upright, middle_y, at[2:])
-    x[3:], y[3:] = np.where(upright, middle_x, at[:2]), np.where(upright, at[:2], middle_y)
-    right, down, ahead = tables.rays(np.array([image.lens for image in images])[of], x, y)
-    turn = turns.reshape(-1, 9).T[:, of]
-    x = right * turn[0] + down * turn[1] + ahead * turn[2]
-    y = right * turn[3] + down * turn[4] + ahead * turn[5]
-    rise = right[3:] * turn[6] + down[3:] * turn[7] + ahead[3:] * turn[8]
+    Args:
+        xyxy: (N, 4) boxes of the first image, then those of the second and so on; px of the original images.
+        frames: of the images.
+        counts: how many boxes each has.
+        tables: their lenses.
+        hidden_low: (N,) True where the own vehicle hides the low edge; None: nowhere.
+    """
+    n = len(xyxy)
+    of = np.arange(len(frames)).repeat(counts)
+    mine = np.array([frame.numbers for frame in frames]).T.take(of, 1)
+    turn, origin, axis, limits = mine[:9], mine[9:12], mine[12], mine[13:]
+    lens, low, fisheye = np.array([(frame.lens, frame.low, frame.fisheye) for frame in frames]).T.take(of, 1)
+
+    places = np.empty((6, n))
+    places[:4] = xyxy.T
+    np.multiply(places[:2] + places[2:4], 0.5, out=places[4:])
+    which = _POINTS.take(low, 1) * n + np.arange(n)
+    points = places.take(which)
+    cut = (places[:4] * _OUTWARD <= limits).take(which[10:])
+    if hidden_low is not None:
+        cut[0] |= hidden_low
+    rays = tables.rays(lens, points[:5], points[5:10])
+    x, y = np.add.reduce(turn[:6].reshape(2, 3, 1, n) * rays, 1)
+    rise = np.add.reduce(turn[6:].reshape(3, 1, n) * rays[:, 3:], 0)
     slope = rise / np.maximum(np.sqrt(x[3:] ** 2 + y[3:] ** 2), 1e-9)
-    azimuth = np.arctan2(y[:3], x[:3])
-
-    axes = turns[:, :, 2]
-    fisheye = np.array([image.fisheye for image in images])
-    flat = fisheye | (np.hypot(axes[:, 0], axes[:, 1]) < _UPRIGHT)
-    toward = np.arctan2(axes[:, 1], axes[:, 0])
-    turned = np.empty((3, n))
-    np.subtract(azimuth[0], toward[of], out=turned[0])
-    np.subtract(azimuth[1:], azimuth[0], out=turned[1:])
+    turned = np.arctan2(y[:3], x[:3])
+    azimuth = turned[0].copy()
+    toward = np.empty((2, n))
+    np.cos(azimuth, out=toward[0])
+    np.sin(azimuth, out=toward[1])
+    turned[1:] -= azimuth
+    turned[0] -= axis
     turned -= 2 * np.pi * np.rint(turned / (2 * np.pi))  # the short way round
 
-    limits = np.array([_border(image.frame_px) for image in images])
-    cut = (xyxy * _OUTWARD <= limits[of])[every, edges].T
-    if any(image.hidden_low is not None for image in images):
-        cut[0] |= np.concatenate(
-            [
-                np.zeros(k, bool) if i.hidden_low is None else i.hidden_low
-                for i, k in zip(images, counts, strict=True)
-            ]
-        )
-    # As in an upright image, where rows grow downwards.
-    sign = np.where(lows < 2, -1.0, 1.0)[of]
-    start, stop = np.minimum(at[2], at[3]), np.maximum(at[2], at[3])
+    at_low, at_high, one, other = points[10:]
+    start, stop = np.minimum(one, other), np.maximum(one, other)
+    sign = np.where(low < 2, -1.0, 1.0)  # as in an upright image, where rows grow downwards
     return BoxRays(
-        origin_m=np.array([pose.translation_m for pose in poses])[of],
-        azimuth_rad=azimuth[0],
-        off_axis_rad=np.where(flat[of], 0.0, turned[0]),
-        tan_low=slope[0],
-        tan_high=slope[1],
-        side_rad=turned[1:].T,
-        height_px=np.abs(at[0] - at[1]),
-        width_px=stop - start,
-        cut_low=cut[0],
-        cut_high=cut[1],
-        cut_side=cut[2:].T,
-        low_covered=_covered(sign * at[0], sign * at[1], start, stop, of),
-        fisheye=fisheye[of],
+        origin,
+        azimuth,
+        toward,
+        np.where(np.isnan(axis), 0.0, turned[0]),
+        slope[0],
+        slope[1],
+        turned[1:],
+        np.abs(at_low - at_high),
+        stop - start,
+        cut[0],
+        cut[1],
+        cut[2:],
+        cut[2] | cut[3],
+        _covered(sign * at_low, sign * at_high, start, stop, of),
+        fisheye.astype(bool),
     )
 
 

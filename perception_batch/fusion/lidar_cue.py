@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from perception_batch.calibration import FloatArray, Intrinsics, Rig
-from perception_batch.fusion.cues import Cues, Sizes
-from perception_batch.fusion.position import INSET_LENGTH, INSET_WIDTH
+from perception_batch.fusion.cues import Cues
 from perception_batch.fusion.ranges import Ranges
+from perception_batch.fusion.sizes import INSET_LENGTH, INSET_WIDTH, Sizes
 from perception_batch.geometry import SE3
 from perception_batch.lidar import LidarRanges, MovedSweep
 from perception_batch.types import Detections, Observation
@@ -154,10 +154,10 @@ class Told:
     """(N,) the camera's exposure less the sweep's stamp; NaN without."""
 
     @classmethod
-    def of(cls, lidar: Mapping[str, LidarRanges], seen: Sequence[Observation]) -> Told:
+    def of(cls, lidar: Mapping[str, LidarRanges], seen: Sequence[tuple[Observation]]) -> Told:
         """For the boxes of these observations."""
         out = cls(*np.full((3, len(seen)), np.nan))
-        for row, box in enumerate(seen):
+        for row, (box,) in enumerate(seen):
             found = lidar.get(box.camera)
             if found is not None:
                 out.range_m[row] = found.range_m[box.detection]
@@ -165,9 +165,14 @@ class Told:
                 out.apart_s[row] = found.apart_s[box.detection]
         return out
 
-    def moved(self, velocity_mps: FloatArray, azimuth_rad: FloatArray) -> Told:
-        """At the cameras' exposures, where the velocities over ground ((N, 3), base axes; 0 where unknown) are these."""
-        away = velocity_mps[:, 0] * np.cos(azimuth_rad) + velocity_mps[:, 1] * np.sin(azimuth_rad)
+    def moved(self, velocity_mps: FloatArray, toward: FloatArray) -> Told:
+        """At the cameras' exposures, where the velocities over ground ((3, N), base axes; 0 where unknown) are these.
+
+        Args:
+            velocity_mps: see above.
+            toward: (2, N) direction of the boxes in the plane.
+        """
+        away = velocity_mps[0] * toward[0] + velocity_mps[1] * toward[1]
         return replace(self, range_m=self.range_m + away * self.apart_s)
 
     def to_contact(self, sizes: Sizes, azimuth_rad: FloatArray, yaw_rad: FloatArray) -> Told:
@@ -183,7 +188,7 @@ class Told:
         along = np.where(known, np.abs(np.cos(turn)), 2 / math.pi)  # the mean over all headings
         across = np.where(known, np.abs(np.sin(turn)), 2 / math.pi)
         standing = np.where(sizes.on_ground, 1.0, 0.0)
-        long_part, wide_part = INSET_LENGTH * sizes.mean[:, 0], INSET_WIDTH * sizes.mean[:, 1]
+        long_part, wide_part = INSET_LENGTH * sizes.length_m, INSET_WIDTH * sizes.width_m
         inset = standing * (along * long_part + across * wide_part)
         # 0.31: standard deviation of |cos| over all headings; overhangs differ by a third among cars.
         unsure = standing * long_part * np.where(known, 0.33, math.hypot(0.31, 0.33))

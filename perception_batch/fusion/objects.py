@@ -3,61 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from itertools import repeat
 
 import numpy as np
+import numpy.typing as npt
 
 from perception_batch.calibration import FloatArray
 from perception_batch.fusion.boxes import Boxes
-from perception_batch.fusion.position import Views, symmetric
+from perception_batch.fusion.groups import Groups
+from perception_batch.fusion.placed import Places, combine
+from perception_batch.fusion.position import Views
 from perception_batch.ontology import Ontology
-from perception_batch.types import FusedObject
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Groups:
-    """Boxes that are one thing, G times; one list an entry for each, in step."""
-
-    members: list[list[int]] = field(default_factory=list)
-    """Numbers of the boxes, rising, of different cameras."""
-    names: list[str] = field(default_factory=list)
-    """The decided class."""
-    rows: list[list[int]] = field(default_factory=list)
-    """Each box's row of `Views`, taken for that class; empty where they have none."""
-    yaws_rad: list[float] = field(default_factory=list)
-    """Heading; NaN where unknown."""
-
-    def add(self, members: list[int], name: str, rows: list[int], yaw_rad: float) -> None:
-        """One more."""
-        self.members.append(members)
-        self.names.append(name)
-        self.rows.append(rows)
-        self.yaws_rad.append(yaw_rad)
-
-    def of_all(self, numbers: Sequence[int]) -> Groups:
-        """The same, where their boxes have other numbers: each the one at its place in `numbers`."""
-        members = [[numbers[i] for i in members] for members in self.members]
-        return Groups(members, self.names, self.rows, self.yaws_rad)
-
-    def take(self, numbers: Iterable[int]) -> Groups:
-        """Those of these numbers, in that order."""
-        out = Groups()
-        for k in numbers:
-            out.add(self.members[k], self.names[k], self.rows[k], self.yaws_rad[k])
-        return out
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """What all objects of one class have alike."""
-
-    class_id: int
-    size_lwh_m: FloatArray
-    size_source: Literal["prior", "unknown"]
+from perception_batch.types import FusedObject, Observation
 
 
 class ObjectMaker:
@@ -71,58 +29,70 @@ class ObjectMaker:
             ids[entry.name if entry else labels[number]] = number
         ids.update({label: number for number, label in sorted(labels.items(), reverse=True)})
         self._nowhere = _constant([math.nan] * 3)
-        self._kinds = {name: _Kind(number, self._nowhere, "unknown") for name, number in ids.items()}
-        for name, entry in ontology.classes.items():
-            self._kinds[name] = _Kind(ids.get(name, -1), _constant(entry.size_lwh_m), "prior")
-        self._unheard = _Kind(-1, self._nowhere, "unknown")  # a number that the model has no name for
+        self._ids = ids
+        self._sizes = {name: _constant(entry.size_lwh_m) for name, entry in ontology.classes.items()}
+        self._kinds: list[npt.NDArray[np.object_]] = []  # by kind: number, name, size, source of the size
 
-    def make(self, boxes: Boxes, groups: Groups, views: Views | None) -> tuple[list[FusedObject], list[int]]:
-        """The objects of groups of boxes by falling score, then by their first box; and which group each is.
+    def make(
+        self, boxes: Boxes, groups: Groups, places: Places, names: Sequence[str]
+    ) -> tuple[list[FusedObject], npt.NDArray[np.int64]]:
+        """The objects of groups of boxes by falling score, then by their first box; and (G,) which group each is.
 
         Objects share arrays' memory, which is never written again.
+
+        Args:
+            boxes: N.
+            groups: G of them.
+            places: of the groups.
+            names: of the kinds.
         """
-        scores = _scores(boxes.scores, groups.members)
-        first = np.array([members[0] for members in groups.members], np.int64)
-        order: list[int] = np.lexsort((first, -np.array(scores))).tolist()
-        scores = _in_order(scores, order)
-        members, names = _in_order(groups.members, order), _in_order(groups.names, order)
-        rows, yaws_rad = _in_order(groups.rows, order), _in_order(groups.yaws_rad, order)
-        kinds = [self._kinds.get(name, self._unheard) for name in names]
-        seen, nowhere = boxes.observations, self._nowhere
-        objects = [
-            FusedObject(  # in their order: naming the fields takes as long again
-                kind.class_id,
-                name,
-                score,
-                position,
-                covariance,
-                kind.size_lwh_m,
-                kind.size_source,
-                yaw_rad,
-                (seen[of[0]],) if len(of) == 1 else tuple([seen[i] for i in of]),
-                -1,
-                nowhere,
-                False,
-                own,
-                shared,
-            )
-            for of, name, kind, score, yaw_rad, position, covariance, own, shared in zip(
-                members, names, kinds, scores, yaws_rad, *_places(rows, views), strict=True
-            )
-        ]
+        if not len(groups.first):
+            return [], groups.first
+        self._learn(names)
+        missed = np.multiply.reduceat(1 - boxes.score[groups.box], groups.first)
+        score = np.minimum(1 - missed, 1.0)  # the noisy or
+        heads = groups.box[groups.first]
+        order = np.lexsort((heads, -score))
+        places = places.take(order)
+        observations: list[tuple[Observation, ...]] = [boxes.observations[i] for i in heads[order].tolist()]
+        counts = groups.counts[order]
+        for number in (counts > 1).nonzero()[0].tolist():
+            start = int(groups.first[order[number]])
+            members = groups.box[start : start + int(counts[number])].tolist()
+            observations[number] = tuple([boxes.observations[i][0] for i in members])
+        kind = groups.kind[order]
+        class_id, label, size_lwh_m, size_source = [column.take(kind).tolist() for column in self._kinds]
+        objects = FusedObject.of_columns(
+            len(order),
+            class_id=class_id,
+            label=label,
+            score=score[order].tolist(),
+            position_m=places.position_m,
+            covariance_m2=places.total_m2,
+            size_lwh_m=size_lwh_m,
+            size_source=size_source,
+            yaw_rad=groups.yaw_rad[order].tolist(),
+            observations=observations,
+            track_id=repeat(-1),
+            velocity_mps=repeat(self._nowhere),
+            filled=repeat(False),
+            own_m2=places.jitter_m2,
+            shared_m=places.lasting_m,
+        )
         return objects, order
 
-
-def _in_order(values: Sequence[T], order: Sequence[int]) -> list[T]:
-    return list(map(values.__getitem__, order))
-
-
-def _scores(scores: Sequence[float], members: Sequence[Sequence[int]]) -> list[float]:
-    """The noisy or of the scores of each object's boxes."""
-    misses = (1 - np.array(scores)).tolist()
-    all_miss = [misses[of[0]] if len(of) == 1 else math.prod([misses[i] for i in of]) for of in members]
-    out: list[float] = np.minimum(1 - np.array(all_miss), 1.0).tolist()
-    return out
+    def _learn(self, names: Sequence[str]) -> None:
+        """What all objects of one class have alike, where there are classes that are not known yet."""
+        if self._kinds and len(self._kinds[0]) == len(names):
+            return
+        sizes = [self._sizes.get(name, self._nowhere) for name in names]
+        sources = ["prior" if name in self._sizes else "unknown" for name in names]
+        # A number that the model has no name for is not its number for anything.
+        columns = [self._ids.get(name, -1) for name in names], names, sizes, sources
+        self._kinds = [np.empty(len(names), object) for _ in columns]
+        for made, values in zip(self._kinds, columns, strict=True):
+            for kind, value in enumerate(values):
+                made[kind] = value
 
 
 def _constant(values: Sequence[float]) -> FloatArray:
@@ -132,70 +102,26 @@ def _constant(values: Sequence[float]) -> FloatArray:
     return out
 
 
-def _places(
-    rows: Sequence[list[int]], views: Views | None
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """(G, 3) positions, (G, 3, 3) covariances, their own parts, (G, 2, 3) lasting errors; NaN where unknown.
+def placed_groups(groups: Groups, views: Views, places: Places) -> Places:
+    """(G,) where the groups of B boxes are; nowhere where no box tells.
 
     Args:
-        rows: of `views`, of each of G objects.
-        views: None where no object has any.
+        groups: G.
+        views: of the B boxes, taken for the groups' classes.
+        places: the same.
     """
-    count = len(rows)
-    if views is None:
-        nan33 = np.full((count, 3, 3), np.nan)
-        return nan33[:, 0], nan33, nan33, nan33[:, :2]
-    known, supports = views.known.tolist(), views.supports.tolist()
-    single = [of[0] if len(of) == 1 and known[of[0]] else -1 for of in rows]
-    several: dict[int, list[int]] = {}
-    for number in [number for number, of in enumerate(rows) if len(of) > 1]:
-        usable = [row for row in rows[number] if supports[row]]
-        # One box of something close that no edge of says where: a bearing. Two of them place it.
-        if len(usable) > 1:
-            several[number] = usable
-        elif usable and known[usable[0]]:
-            single[number] = usable[0]
-    taken = np.array(single, np.int64)
-    places = views.position_m[taken], views.total_m2[taken], views.jitter_m2[taken], views.lasting_m[taken]
-    nowhere = (taken < 0).nonzero()[0]
-    for part in places:
-        part[nowhere] = np.nan
-    if several:
-        at = list(several)
-        for part, combined in zip(places, combine(views, list(several.values())), strict=True):
-            part[at] = combined
-    return places
-
-
-def combine(views: Views, rows: Sequence[list[int]]) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Objects of several views each.
-
-    Each view is weighted by the inverse of its whole covariance; what lasts stays in full, however many cameras
-    look (their pitches are taken for one: they err alike when the body nods). Views that disagree widen what is
-    the object's own (Birge ratio).
-
-    Args:
-        views: of all boxes.
-        rows: two or more for each of G objects.
-
-    Returns:
-        (G, 3) positions, (G, 3, 3) covariances, (G, 3, 3) their own parts, (G, 2, 3) lasting errors.
-    """
-    counts = np.array([len(of) for of in rows])
-    most = int(counts.max())
-    # Those with fewer views than others have their first one again, which then counts for nothing.
-    taken = np.array([[*of, *of[:1] * (most - len(of))] for of in rows], np.int64)
-    position_m, jitter, lasting = views.position_m[taken], views.jitter_m2[taken], views.lasting_m[taken]
-    information = np.linalg.inv(views.total_m2[taken])
-    information[np.arange(most) >= counts[:, None]] = 0.0
-    weights = np.linalg.inv(information.sum(axis=1))[:, None] @ information
-    position: FloatArray = (weights @ position_m[..., None])[..., 0].sum(axis=1)
-    transposed = weights.swapaxes(2, 3)
-    together: FloatArray = (lasting @ transposed).sum(axis=1)
-    outer = together.swapaxes(1, 2) @ together
-    alone = (weights @ jitter @ transposed).sum(axis=1)
-    apart = position_m - position[:, None]
-    spread = (apart[..., None, :] @ information @ apart[..., None])[..., 0, 0].sum(axis=1)
-    wider = np.maximum(spread / (3 * (counts - 1)), 1.0) - 1
-    alone = symmetric(alone + wider[:, None, None] * (alone + outer))
-    return position, symmetric(alone + outer), alone, together
+    counts = groups.counts
+    several = counts[groups.of] > 1
+    usable = np.where(several, views.supports, views.known)
+    telling = np.bincount(groups.of, weights=usable, minlength=len(counts))
+    # One box of something close that no edge of says where: a bearing. Two of them place it.
+    taken = np.full(len(counts), -1)
+    alone = (usable & views.known & (telling[groups.of] == 1)).nonzero()[0]
+    taken[groups.of[alone]] = alone
+    out = places.take(taken)
+    together = (telling > 1).nonzero()[0]
+    if len(together):
+        members = (usable & (telling[groups.of] > 1)).nonzero()[0]
+        many = telling[together].astype(np.int64)
+        out.put(together, combine(places.take(members), many.cumsum() - many, many))
+    return out

@@ -16,51 +16,50 @@ import numpy as np
 import numpy.typing as npt
 
 from perception_batch.calibration import FloatArray
-from perception_batch.fusion.cues import Cues, Sizes
+from perception_batch.fusion.cues import Cues
 from perception_batch.fusion.lens import BoxRays
 from perception_batch.fusion.ranges import Ranges
+from perception_batch.fusion.sizes import COS_PSI, INSET_LENGTH, INSET_WIDTH, SIN_PSI, Sizes
 
-_HEADINGS = 16  # of the unknown yaw, over half a turn
-_PSI = (np.arange(_HEADINGS) + 0.5)[:, None] * (np.pi / _HEADINGS)  # a row each: sums over rows are fast
-_SIN, _COS = np.sin(_PSI), np.cos(_PSI)
-_BROAD, _SLIM = np.abs(_SIN), np.abs(_COS)
-_BROAD2, _SLIM2, _OBLIQUE = _BROAD**2, _SLIM**2, 0.5 * np.abs(np.sin(2 * _PSI))
+_OBLIQUE = np.abs(SIN_PSI * COS_PSI)  # half of |sin 2ψ|
+# Times cosine and sine of an angle: of each heading turned back by it the cosine, then the sine of it turned on.
+_END_AND_SIDE_ON = np.block([[COS_PSI, -SIN_PSI], [SIN_PSI, COS_PSI]])
+_SIDEWAYS = np.block([[SIN_PSI, -COS_PSI]])  # likewise, the sine of each heading turned back
 _YAW_CALIBRATION_RAD = math.radians(0.3)
 _CUT_SIDE_FACTOR = 2.0  # as for heights: half-seen things are boxed about this much worse
 _CLOSE_M = 6.0  # a thing that cannot be farther away than this is well placed by a bearing
-# What touches the ground stands inside the outline: wheels behind the bumper by 0.8 to 0.9 m of a car's 4.6 m
-# (its overhangs), feet under the body.
-INSET_LENGTH, INSET_WIDTH = 0.17, 0.05
-_INSET_SIGMA = 0.06  # of the length: overhangs differ, and roofs begin where they like
 _HEADING_SIGMA_RAD = 0.2  # a velocity's direction against the body's, turning included
 
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """Where N boxes put their objects, in the base frame."""
+    """Where N boxes put their objects, in the base frame. Every error but one's own is along the ray or across it."""
 
     position_m: FloatArray
-    """(N, 3) centre of the 3-D box; a vague guess along the bearing where `known` is False; NaN where not
+    """(3, N) centre of the 3-D box; a vague guess along the bearing where `known` is False; NaN where not
     even a bearing is known."""
-    own_m2: FloatArray
-    """(N, 2, 2) covariance of x, y by what no other view shares."""
-    shared_m: FloatArray
-    """(N, 2, 2) one standard deviation of x, y by what all views of the object share: its size, its ground."""
-    total_m2: FloatArray
-    """(N, 3, 3) covariance of all errors of one view."""
-    jitter_m2: FloatArray
-    """(N, 3, 3) the part of `total_m2` that is new in every image."""
-    lasting_m: FloatArray
-    """(N, 2, 3) the rest: one standard deviation of what stays with the object (its size, heading, the way it
-    is boxed), and of what stays for a while (ground, pitch). ``total = jitter + lasting.T @ lasting``."""
+    ray: FloatArray
+    """(3, N) direction of the ray that it lies on, of length 1 in the plane."""
+    plane: FloatArray
+    """(7, N) on the ground plane: covariance xx, yy, xy by what no other view shares; one standard deviation (x, y) by
+    the object's size, then by the ground, which all views of the object share."""
+    jitter: FloatArray
+    """(3, N) variance that is new in every image: along the ray, across it, and upwards; m²."""
+    lasting: FloatArray
+    """(3, N) one standard deviation of what stays with the object (its size, heading, the way it is boxed), along the
+    ray and upwards besides; and of what stays for a while (ground, pitch), along the ray; m."""
     known: npt.NDArray[np.bool_]
     """(N,) whether the position is good for more than association."""
     supports: npt.NDArray[np.bool_]
     """(N,) whether it may help a view that knows the range: it does so itself, or it is bounded closely."""
     near_m: FloatArray
-    """(N, 2) how near and how far the near face may plausibly be, horizontally from the camera."""
+    """(2, N) how near and how far the near face may plausibly be, horizontally from the camera."""
     reach_m: FloatArray
-    """(N, 2) the farthest that the object's centre may plausibly be where `known` is False, else where it is."""
+    """(2, N) the farthest that the object's centre may plausibly be where `known` is False, else where it is."""
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Views:
+        """The given rows, in that order."""
+        return Views(*[getattr(self, name).take(rows, -1) for name in self.__slots__])
 
 
 def locate(
@@ -76,74 +75,63 @@ def locate(
         max_range_m: (N,) beyond this range a position is not believed.
         yaw_rad: (N,) heading where it is known, else NaN.
     """
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return _locate(rays, sizes, cues, ranges, max_range_m, yaw_rad)
-
-
-def _locate(
-    rays: BoxRays, sizes: Sizes, cues: Cues, ranges: Ranges, max_range_m: FloatArray, yaw_rad: FloatArray
-) -> Views:
-    height, on_ground, tl = sizes.mean[:, 2], sizes.on_ground, rays.tan_low
+    on_ground, tl = sizes.on_ground, rays.tan_low
     near, known, relative = ranges.near_m, ranges.known, ranges.relative
-    size, pitch, ground = ranges.size, ranges.pitch, ranges.ground
     depth, depth_var, aside, aside_var = _behind_the_face(rays, sizes, near, relative, yaw_rad)
     reach = near + depth
-    believed = known & (reach <= max_range_m)
     # A position off the ray by `aside` keeps the range to the near face.
     n = len(near)
-    ray3 = np.empty((n, 3))
-    cos, sin = np.cos(rays.azimuth_rad, out=ray3[:, 0]), np.sin(rays.azimuth_rad, out=ray3[:, 1])
-    middle = np.where(rays.cut_low | rays.cut_high, tl, 0.5 * (tl + rays.tan_high))
-    ray3[:, 2] = np.where(on_ground, tl, middle)
-    position = np.empty((n, 3))
-    position[:, 0] = reach * cos - aside * sin
-    position[:, 1] = reach * sin + aside * cos
-    position[:, 2] = near * ray3[:, 2] + np.where(on_ground, 0.5 * height, 0.0)
+    cos, sin = rays.toward
+    ray = np.empty((3, n))
+    ray[:2] = rays.toward
+    upright = on_ground | rays.cut_low | rays.cut_high
+    ray[2] = np.where(upright, tl, 0.5 * (tl + rays.tan_high))
+    position = np.empty((3, n))
+    np.multiply(reach, rays.toward, out=position[:2])
+    position[0] -= aside * sin
+    position[1] += aside * cos
+    np.multiply(near, ray[2], out=position[2])
+    position[2] += sizes.center_m
     position += rays.origin_m
 
-    ray_ray = ray3[:, :, None] * ray3[:, None, :]
-    far_far = ray_ray[:, :2, :2]
-    across = np.empty((n, 2))
-    across[:, 0], across[:, 1] = -sin, cos
-    aside_aside = (aside_var[:, None] * across)[:, :, None] * across[:, None, :]
     near2 = near**2
+    cos2, sin2 = cos**2, sin**2
+    alone = near2 * (ranges.boxes + ranges.pitch) + depth_var
+    plane = np.empty((7, n))
+    np.add(alone * cos2, aside_var * sin2, out=plane[0])
+    np.add(alone * sin2, aside_var * cos2, out=plane[1])
+    np.multiply(alone - aside_var, cos * sin, out=plane[2])
+    np.multiply(near * np.sqrt(ranges.size), rays.toward, out=plane[3:5])
+    np.multiply(near * np.sqrt(ranges.ground), rays.toward, out=plane[5:])
+    jitter, lasting = np.empty((3, n)), np.empty((3, n))
+    np.multiply(near2, ranges.boxes - ranges.lasting_box, out=jitter[0])
+    jitter[1] = aside_var
     z_var = near2 * ranges.low_var
-    z_var = np.where(np.isfinite(z_var), z_var, 1.0) + 1e-6
-    half_tall = np.where(on_ground, 0.5 * sizes.sd[:, 2], 0.0)
+    jitter[2] = np.where(np.isfinite(z_var), z_var, 1.0)
+    jitter[2] += 1e-6
+    np.sqrt(near2 * (ranges.size + ranges.lasting_box) + depth_var, out=lasting[0])
+    lasting[1] = sizes.center_sigma_m
+    np.multiply(near, np.sqrt(ranges.ground + ranges.pitch), out=lasting[2])
 
-    own = (near2 * (ranges.boxes + pitch) + depth_var)[:, None, None] * far_far + aside_aside
-    shared = np.empty((n, 2, 2))
-    shared[:, 0] = (near * np.sqrt(size))[:, None] * ray3[:, :2]
-    shared[:, 1] = (near * np.sqrt(ground))[:, None] * ray3[:, :2]
-
-    jitter = (near2 * (ranges.boxes - ranges.lasting_box))[:, None, None] * ray_ray
-    jitter[:, :2, :2] += aside_aside
-    jitter[:, 2, 2] += z_var
-    lasting = np.empty((n, 2, 3))
-    lasting[:, 0] = np.sqrt(near2 * (size + ranges.lasting_box) + depth_var)[:, None] * ray3
-    lasting[:, 0, 2] += half_tall
-    lasting[:, 1] = (near * np.sqrt(ground + pitch))[:, None] * ray3
-
-    total = jitter + lasting.transpose(0, 2, 1) @ lasting
-    total = 0.5 * (total + total.transpose(0, 2, 1))  # without the last bit's asymmetry
-    bearing = np.isfinite(position @ np.ones(3)) & np.isfinite(total.reshape(n, 9) @ np.ones(9))
-    position[~bearing] = np.nan
-    farthest = np.where(known, reach, ranges.bound_m + depth)
-    plausible = np.empty((n, 2))
-    plausible[:, 0] = np.where(known, near * np.maximum(1 - 2.5 * relative, 0.1), 0.5)
-    plausible[:, 1] = np.where(known, near * (1 + 2.5 * relative), ranges.bound_m)
+    finite = np.add.reduce(position, 0) + np.add.reduce(jitter, 0) + np.add.reduce(lasting, 0) + ray[2]
+    bearing = np.isfinite(finite)
+    np.copyto(position, np.nan, where=~bearing)
     bearing &= cues.seen
+    believed = known & bearing & (reach <= max_range_m)
+    plausible = np.empty((2, n))
+    plausible[0] = np.where(known, near * np.maximum(1 - 2.5 * relative, 0.1), 0.5)
+    plausible[1] = np.where(known, near * (1 + 2.5 * relative), ranges.bound_m)
+    farthest = np.where(known, reach, ranges.bound_m + depth)
     return Views(
         position,
-        own,
-        shared,
-        total,
+        ray,
+        plane,
         jitter,
         lasting,
-        believed & bearing,
-        (believed | (ranges.bound_m < _CLOSE_M)) & bearing,
+        believed,
+        believed | ((ranges.bound_m < _CLOSE_M) & bearing),
         plausible,
-        rays.origin_m[:, :2] + farthest[:, None] * ray3[:, :2],
+        rays.origin_m[:2] + farthest * rays.toward,
     )
 
 
@@ -152,9 +140,9 @@ class Sketch:
     """About where N boxes put their objects, whatever these are headed: enough to tell tracks apart."""
 
     place_m: FloatArray
-    """(N, 2) in the base frame; NaN where not even a bearing is known."""
+    """(2, N) in the base frame; NaN where not even a bearing is known."""
     cover_m2: FloatArray
-    """(N, 3) its covariance: xx, yy, xy."""
+    """(3, N) its covariance: xx, yy, xy."""
 
 
 def sketch(rays: BoxRays, sizes: Sizes, ranges: Ranges, rows: npt.NDArray[np.int64]) -> Sketch:
@@ -166,30 +154,28 @@ def sketch(rays: BoxRays, sizes: Sizes, ranges: Ranges, rows: npt.NDArray[np.int
         ranges: in step with `sizes`.
         rows: (N,) which of `sizes` and `ranges` are theirs.
     """
-    near, (length, width, _) = ranges.near_m[rows], sizes.mean[rows].T
-    relative_var = (ranges.boxes + ranges.size + ranges.pitch + ranges.ground)[rows]
-    cut = rays.cut_side[:, 0] | rays.cut_side[:, 1]
-    side_on = np.abs(rays.side_rad[:, 0] - rays.side_rad[:, 1]) * near
-    side_on = np.minimum(np.maximum((side_on - width) / np.maximum(length - width, 0.5), 0.0), 1.0)
-    side_on = np.where(cut, 0.5, side_on)
+    near, length, width = ranges.near_m.take(rows), sizes.length_m.take(rows), sizes.width_m.take(rows)
+    relative_var = (ranges.boxes + ranges.size + ranges.pitch + ranges.ground).take(rows)
+    cut = rays.cut
+    side_on = np.abs(rays.side_rad[0] - rays.side_rad[1]) * near
+    slack = length - width
+    side_on = np.minimum(np.maximum((side_on - width) / np.maximum(slack, 0.5), 0.0), 1.0)
+    side_on[cut] = 0.5
     end_on = 1 - side_on
     depth = (0.5 - INSET_LENGTH) * length * end_on + (0.5 - INSET_WIDTH) * width * side_on
     # In between it is either, more or less turned.
-    unsure = (0.1 + 0.5 * side_on * end_on) * np.maximum(length - width, 0.3 * length)
+    unsure = (0.1 + 0.5 * side_on * end_on) * np.maximum(slack, 0.3 * length)
     far2 = near**2 * relative_var + unsure**2
     reach = near + depth
     # Calibration and edges, and that a turned thing's middle in the image is not its own.
-    beside2 = (0.012 * reach) ** 2 + (0.25 * width) ** 2 + np.where(cut, (0.4 * length) ** 2, 0.0)
-    cos, sin = np.cos(rays.azimuth_rad), np.sin(rays.azimuth_rad)
-    place = np.empty((len(near), 2))
-    place[:, 0], place[:, 1] = reach * cos, reach * sin
-    place += rays.origin_m[:, :2]
-    cover = np.empty((len(near), 3))
+    beside2 = (0.012 * reach) ** 2 + (0.25 * width) ** 2 + (0.4 * length * cut) ** 2
+    cos, sin = rays.toward
+    cover = np.empty((3, len(near)))
     cos2, sin2 = cos**2, sin**2
-    cover[:, 0] = far2 * cos2 + beside2 * sin2
-    cover[:, 1] = far2 * sin2 + beside2 * cos2
-    cover[:, 2] = (far2 - beside2) * cos * sin
-    return Sketch(place, cover)
+    np.add(far2 * cos2, beside2 * sin2, out=cover[0])
+    np.add(far2 * sin2, beside2 * cos2, out=cover[1])
+    np.multiply(far2 - beside2, cos * sin, out=cover[2])
+    return Sketch(reach * rays.toward + rays.origin_m[:2], cover)
 
 
 def _behind_the_face(
@@ -204,67 +190,77 @@ def _behind_the_face(
     Returns:
         (N,) depth, its variance, offset across (positive to the left), its variance; m and m².
     """
-    length, width = sizes.mean[:, 0], sizes.mean[:, 1]
-    length_var, width_var = sizes.sd[:, 0] ** 2, sizes.sd[:, 1] ** 2
-    broad = length * _BROAD + width * _SLIM
-    broad_var = length_var * _BROAD2 + width_var * _SLIM2
+    # Sums over the headings of what each says, weighted by how likely it is.
+    n = len(near)
+    told = np.empty((7, len(SIN_PSI), n))
+    deep, deep2, _, _, broad, visible, one = told
+    broad[:], one[:] = sizes.broad_m, 1.0
     # The near face is a plane across the optical axis in a flat image, so depth counts along that axis.
-    sin_axis, cos_axis = np.sin(rays.off_axis_rad), np.cos(rays.off_axis_rad)
-    sa, ca = np.abs(_SIN * cos_axis + _COS * sin_axis), np.abs(_COS * cos_axis - _SIN * sin_axis)
-    stretch = 1 / np.maximum(cos_axis, 0.5)
-    standing = sizes.on_ground
-    long_part = np.where(standing, 0.5 - INSET_LENGTH, 0.5) * stretch * length
-    wide_part = np.where(standing, 0.5 - INSET_WIDTH, 0.5) * stretch * width
-    deep = long_part * ca + wide_part * sa
-    deep_var = (0.25 * length_var + (_INSET_SIGMA * length) ** 2) * ca**2 + 0.25 * width_var * sa**2
+    axis = np.empty((2, n))
+    np.cos(rays.off_axis_rad, out=axis[0])
+    np.sin(rays.off_axis_rad, out=axis[1])
+    turned = np.abs(_END_AND_SIDE_ON @ axis).reshape(2, -1, n)
+    np.multiply(turned, turned, out=told[2:4])
+    stretch = 1 / np.maximum(axis[0], 0.5)
+    np.multiply(turned[0], stretch * sizes.behind_end_m, out=deep)
+    deep += turned[1] * (stretch * sizes.behind_side_m)
+    np.multiply(deep, deep, out=deep2)
 
-    one, other = rays.side_rad.T
-    half = np.minimum(np.maximum(0.5 * np.abs(one - other), 1e-4), 1.4)
+    half = np.minimum(np.maximum(0.5 * np.abs(rays.side_rad[0] - rays.side_rad[1]), 1e-4), 1.4)
     # Seen obliquely, the outer corners stand behind the near one, by up to half the depth.
-    visible = 2 * np.tan(half) * (near + deep * _OBLIQUE)
-    sigma2 = np.minimum(np.where(np.isfinite(relative), relative, 1.0), 1.0) ** 2 + 0.1**2
-    cut = rays.cut_side[:, 0] | rays.cut_side[:, 1]
-    off = np.maximum(np.log(visible / broad), np.where(cut, 0.0, -np.inf))
-    doubt = np.minimum(off**2 / (sigma2 + broad_var / broad**2), 50.0)
-    weight = np.exp(-0.5 * doubt) + 1e-3
+    np.multiply(deep, _OBLIQUE, out=visible)
+    visible += near
+    visible *= 2 * np.tan(half)
+    sigma2 = np.where(np.isfinite(relative), np.minimum(relative, 1.0), 1.0) ** 2 + 0.1**2
+    rows = rays.cut.nonzero()[0]
+    off = visible / broad
+    np.log(off, out=off)
+    if len(rows):
+        off[:, rows] = np.maximum(off.take(rows, 1), 0.0)
+    weight = _likely(off * off / (sigma2 + sizes.broad_relative))
     headed = np.isfinite(yaw_rad).nonzero()[0]
     if len(headed):
-        turn = yaw_rad[headed] - rays.azimuth_rad[headed]
-        turned = _SIN * np.cos(turn) - _COS * np.sin(turn)
-        doubt = np.minimum((turned / _HEADING_SIGMA_RAD) ** 2, 50.0)
-        weight[:, headed] *= np.exp(-0.5 * doubt) + 1e-3
-    weight /= weight.sum(axis=0)
-    depth = (weight * deep).sum(axis=0)
-    depth_var = (weight * ((deep - depth) ** 2 + deep_var)).sum(axis=0)
-    extent = (weight * broad).sum(axis=0)
-    shown = (weight * visible).sum(axis=0)
+        turn = yaw_rad.take(headed) - rays.azimuth_rad.take(headed)
+        toward = np.array([np.cos(turn), np.sin(turn)])
+        weight[:, headed] *= _likely(((_SIDEWAYS @ toward) / _HEADING_SIGMA_RAD) ** 2)
+    told *= weight
+    sums = np.add.reduce(told, 1)
+    sums /= sums[6]
+    depth, depth2, end_on, side_on, extent, shown, _ = sums
+    depth_var = depth2 - depth**2 + sizes.behind_end_var * end_on + sizes.behind_side_var * side_on
 
-    radians_per_px2 = (2 * half / np.maximum(rays.width_px, 1e-3)) ** 2
+    radians_per_px = 2 * half / np.maximum(rays.width_px, 1e-3)
     # Each edge errs on its own, so the middle errs by 1/sqrt(2); a long thing's middle in the image is not
     # its centre either (its near half looks wider): by a fraction of depth times width over range.
-    edge2 = radians_per_px2 * (4.0 + (0.03 * rays.width_px) ** 2)
-    edge2 *= np.where(cut, _CUT_SIDE_FACTOR**2, 1.0)
+    edge2 = radians_per_px**2 * (4.0 + (0.03 * rays.width_px) ** 2)
+    edge2[rows] *= _CUT_SIDE_FACTOR**2
     reach = near + depth
     aside_var = (
         reach**2 * (0.5 * edge2 + _YAW_CALIBRATION_RAD**2)
         + (0.38 * depth * np.minimum(extent, shown) / reach) ** 2  # two thirds of a half: see the inset
     )
     aside = np.zeros(len(near))
-    rows = cut.nonzero()[0]
     if len(rows):
-        cuts = rays.cut_side[rows]
+        cuts = rays.cut_side.take(rows, 1)
         extent, hidden = extent[rows], np.maximum(extent[rows] - shown[rows], 0)
-        spread = (broad[:, rows] - extent) ** 2 + broad_var[:, rows]
-        extent_var = (weight[:, rows] * spread).sum(axis=0)
-        toward = np.where(cuts, np.sign(rays.side_rad[rows]), 0).sum(axis=1)  # 0 where both sides are cut
+        wide, share = sizes.broad_m.take(rows, 1), weight.take(rows, 1)
+        spread = (wide - extent) ** 2 + sizes.broad_relative.take(rows, 1) * wide**2
+        extent_var = np.add.reduce(share * spread, 0) / np.add.reduce(share, 0)
+        toward = np.add.reduce(
+            np.where(cuts, np.sign(rays.side_rad.take(rows, 1)), 0.0), 0
+        )  # 0 where both sides are cut
         aside[rows] = 0.5 * hidden * toward
-        aside_var[rows] += 0.25 * extent_var + (0.25 * hidden) ** 2
-        aside_var[rows] += np.where(cuts.all(axis=1), (0.5 * extent) ** 2, 0.0)
+        more = 0.25 * extent_var + (0.25 * hidden) ** 2
+        aside_var[rows] += more + np.where(cuts[0] & cuts[1], (0.5 * extent) ** 2, 0.0)
         # What the border hides may also be nearer or farther than what shows.
         depth_var[rows] += (0.5 * hidden) ** 2
     return depth, depth_var, aside, aside_var
 
 
-def symmetric(matrices: FloatArray) -> FloatArray:
-    """Without the last bit's asymmetry."""
-    return 0.5 * (matrices + matrices.swapaxes(1, 2))
+def _likely(doubt: FloatArray) -> FloatArray:
+    """How likely what is off by these squares of standard deviations is, never quite impossible."""
+    np.minimum(doubt, 50.0, out=doubt)
+    doubt *= -0.5
+    np.exp(doubt, out=doubt)
+    doubt += 1e-3
+    return doubt

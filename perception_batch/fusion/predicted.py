@@ -25,14 +25,14 @@ class Followed:
     track: npt.NDArray[np.int64]
     """(N,) row of the predictions, -1 for none."""
     velocity_mps: FloatArray
-    """(N, 3) of that track, 0 where there is none or its velocity is unknown."""
+    """(3, N) of that track, 0 where there is none or its velocity is unknown."""
     yaw_rad: FloatArray
     """(N,) its heading, NaN where unknown."""
 
     @classmethod
     def nothing(cls, n: int) -> Followed:
         """No box follows anything."""
-        return cls(np.full(n, -1, np.int64), np.zeros((n, 3)), np.full(n, np.nan))
+        return cls(np.full(n, -1, np.int64), np.zeros((3, n)), np.full(n, np.nan))
 
 
 def follow(
@@ -59,16 +59,17 @@ def follow(
     out = Followed.nothing(n)
     if not t or not n:
         return out
-    position = np.concatenate([p.position_m for p in predictions]).reshape(t, 3)
-    cov = np.concatenate([p.covariance_m2 for p in predictions]).reshape(t, 9)
-    cov = np.ascontiguousarray(cov[:, (0, 4, 1)].T)
-    velocity = np.concatenate([p.velocity_mps for p in predictions]).reshape(t, 3)
-    velocity[~np.isfinite(velocity).all(axis=1)] = 0.0
+    position = np.concatenate([p.position_m for p in predictions]).reshape(t, 3)[:, :2].T
+    velocity = np.concatenate([p.velocity_mps for p in predictions]).reshape(t, 3).T
+    cov = np.concatenate([p.covariance_m2 for p in predictions]).reshape(t, 9).T.take([0, 4, 1], 0)
+    still = (~np.isfinite(velocity[0] + velocity[1] + velocity[2])).nonzero()[0]
+    if len(still):
+        velocity[:, still] = 0.0
 
-    box, track = _near(boxes, position, velocity, cov, offset_s, gate_sigma, of_box[:, None] == of_track)
-    apart = boxes.place_m[box] - position[track, :2] - velocity[track, :2] * offset_s[box, None]
-    dx, dy = apart.T
-    xx, yy, xy = boxes.cover_m2.T.take(box, 1) + cov.take(track, 1)
+    box, track = _near(boxes, position, velocity[:2], cov, offset_s, gate_sigma, of_box[:, None] == of_track)
+    moved = velocity[:2].take(track, 1) * offset_s.take(box)
+    dx, dy = boxes.place_m.take(box, 1) - position.take(track, 1) - moved
+    xx, yy, xy = boxes.cover_m2.take(box, 1) + cov.take(track, 1)
     xx += _MOTION_M**2
     yy += _MOTION_M**2
     determinant = np.maximum(xx * yy - xy**2, 1e-3)
@@ -78,13 +79,13 @@ def follow(
     # Of two tracks equally far in sigmas, the one that claims less room is the better guess.
     value = np.maximum(2 * gate_sigma**2 - d2 - 0.5 * np.log(determinant), 1e-3)
     # A track has one box in each camera: as if it were another track for each.
-    chosen = assignment(box, camera[box] * t + track, value)
-    out.track[box[chosen]] = track[chosen]
-    followed = out.track >= 0
-    out.velocity_mps[followed] = velocity[out.track[followed]]
-    speed = np.hypot(out.velocity_mps[:, 0], out.velocity_mps[:, 1])
-    moving = speed >= _HEADED_MPS
-    out.yaw_rad[moving] = np.arctan2(out.velocity_mps[moving, 1], out.velocity_mps[moving, 0])
+    chosen = assignment(box, camera[box] * t + track, value).nonzero()[0]
+    box, track = box[chosen], track[chosen]
+    out.track[box] = track
+    speed = velocity.take(track, 1)
+    out.velocity_mps[:, box] = speed
+    moving = (np.hypot(speed[0], speed[1]) >= _HEADED_MPS).nonzero()[0]
+    out.yaw_rad[box[moving]] = np.arctan2(speed[1, moving], speed[0, moving])
     return out
 
 
@@ -103,19 +104,22 @@ def _near(
     from a track at p + v t is ``b² + p² + v² t² - 2 b p - 2 t b v + 2 t p v``: products of what is the box's and
     what is the track's, so one product of matrices tells it for all pairs.
     """
-    where, how = position_m[:, :2], velocity_mps[:, :2]
-    mine = np.empty((len(offset_s), 8))
-    mine[:, 0], mine[:, 1], mine[:, 2] = 1.0, offset_s, offset_s**2
-    mine[:, 3:5] = boxes.place_m
-    np.multiply(boxes.place_m, offset_s[:, None], out=mine[:, 5:7])
-    cover = boxes.cover_m2[:, 0] + boxes.cover_m2[:, 1] + 2 * _MOTION_M**2
-    mine[:, 7] = (boxes.place_m**2).sum(axis=1) - gate_sigma**2 * cover
-    theirs = np.empty((8, len(position_m)))
-    theirs[0] = (where**2).sum(axis=1) - gate_sigma**2 * (cov_m2[0] + cov_m2[1])
-    theirs[1], theirs[2] = 2 * (where * how).sum(axis=1), (how**2).sum(axis=1)
-    theirs[3:5], theirs[5:7] = -2 * where.T, -2 * how.T
+    place, count = boxes.place_m, len(offset_s)
+    mine = np.empty((8, count))
+    mine[0], mine[1], mine[2] = 1.0, offset_s, offset_s**2
+    mine[3:5] = place
+    np.multiply(place, offset_s, out=mine[5:7])
+    cover = boxes.cover_m2[0] + boxes.cover_m2[1] + 2 * _MOTION_M**2
+    mine[7] = place[0] ** 2 + place[1] ** 2 - gate_sigma**2 * cover
+    theirs = np.empty((8, position_m.shape[1]))
+    theirs[0] = position_m[0] ** 2 + position_m[1] ** 2 - gate_sigma**2 * (cov_m2[0] + cov_m2[1])
+    theirs[1] = 2 * (position_m[0] * velocity_mps[0] + position_m[1] * velocity_mps[1])
+    theirs[2] = velocity_mps[0] ** 2 + velocity_mps[1] ** 2
+    np.multiply(position_m, -2.0, out=theirs[3:5])
+    np.multiply(velocity_mps, -2.0, out=theirs[5:7])
     theirs[7] = 1.0
-    with np.errstate(invalid="ignore"):  # a track or a box may be nowhere
-        near = (mine @ theirs <= _ROUNDING_M2) & may
-    box, track = near.nonzero()
-    return box, track
+    near = mine.T @ theirs <= _ROUNDING_M2  # a track or a box may be nowhere: NaN
+    near &= may
+    pairs = near.ravel().nonzero()[0]  # faster than in two dimensions
+    box = pairs // theirs.shape[1]
+    return box, pairs - box * theirs.shape[1]

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from perception_batch.calibration import FloatArray
 from perception_batch.config import FuseConfig
-from perception_batch.fusion.cues import Cues, Sizes
+from perception_batch.fusion.cues import Cues
 from perception_batch.fusion.lens import BoxRays
+from perception_batch.fusion.sizes import Sizes
 from perception_batch.fusion.surface import GroundUnder
 
 _BELIEVED_SIGMAS = 3.0  # cues further apart than this: the ground is not where the plane says
@@ -46,73 +47,68 @@ class Ranges:
     low_var: FloatArray
     """(N,) variance of the low edge's slope, the camera's pitch included."""
 
-    def take(self, rows: npt.NDArray[np.int64]) -> Ranges:
-        """The given rows, in that order."""
-        return Ranges(*(getattr(self, name)[rows] for name in self.__slots__))
-
 
 def find_ranges(rays: BoxRays, sizes: Sizes, cues: Cues, under: GroundUnder, settings: FuseConfig) -> Ranges:
     """Ranges of N boxes; arguments as of `position.locate`."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return _find(rays, sizes, cues, under, settings)
-
-
-def _find(rays: BoxRays, sizes: Sizes, cues: Cues, under: GroundUnder, settings: FuseConfig) -> Ranges:
-    on_ground, tl = sizes.on_ground, rays.tan_low
-    rise = rays.tan_high - tl
-    has_height, u_height = cues.has_height, cues.u_height
-
-    camera_height = rays.origin_m[:, 2] - under.z_m
-    drop = under.slope - tl  # how steeply the ray falls towards the ground
-    has_ground = cues.has_low & on_ground & (camera_height > 0.1) & (drop > 0)
-    u_ground = np.where(has_ground, drop / camera_height, np.nan)
+    tl, has_height, u_height = rays.tan_low, cues.has_height, cues.u_height
+    z_var, slope_var = under.z_sigma_m**2, under.slope_sigma**2
     pitch_var = (under.pitch_sigma * (1 + tl**2)) ** 2
-    tan_var = cues.tan_sigma**2
+    low_var = cues.tan_var + pitch_var
+
+    camera_height = rays.origin_m[2] - under.z_m
+    drop = under.slope - tl  # how steeply the ray falls towards the ground
+    falls = sizes.on_ground & (camera_height > 0.1) & (drop > 0)
+    has_ground = cues.has_low & falls
+    u_contact = drop / camera_height
     over_height = 1 / camera_height**2
-    slope_var = under.slope_sigma**2
 
     # Both errors are judged at one common range: judged each at its own, whichever cue says "far" would
     # look the more certain and win too often.
-    u = np.where(has_height, u_height, u_ground)
-    share = np.where(has_height, 1.0, 0.0)  # of the height cue in the mean
     both = has_height & has_ground
-    relative_h = cues.jitter + cues.bias + cues.size
-    fixed_g = (tan_var + pitch_var + slope_var) * over_height
+    relative_h = cues.jitter + cues.bias + sizes.height_relative
+    fixed_g, growing_g = (low_var + slope_var) * over_height, z_var * over_height
+    share = has_height.astype(np.float64)  # of the height cue in the mean
+    u = np.where(has_height, u_height, np.where(has_ground, u_contact, np.nan))
+    ground_u = np.where(both, u_contact, u)
+    off = u - ground_u
     for _ in range(2):
-        var_h = u**2 * relative_h
-        var_g = fixed_g + (u * under.z_sigma_m) ** 2 * over_height
-        mixed = var_g / (var_h + var_g)
-        share = np.where(both, mixed, share)
-        u = np.where(both, mixed * u_height + (1 - mixed) * u_ground, u)
-    apart = np.where(both, (u_height - u_ground) ** 2 / (var_h + var_g), 0.0)
+        u2 = u**2
+        var_g = fixed_g + u2 * growing_g
+        var = u2 * relative_h + var_g
+        share = np.where(both, var_g / var, share)
+        u = ground_u + share * off
+    apart = np.where(both, off**2 / var, 0.0)
     # The nearer something is, the less a slope can move its contact point: a disagreement beyond all bounds
     # means that the box's bottom is not on this plane (a person on a lorry, a hill, a kerb).
-    climbs = apart > _BELIEVED_SIGMAS**2
-    share, u = np.where(climbs, 1.0, share), np.where(climbs, u_height, u)
+    climbs = (apart > _BELIEVED_SIGMAS**2).nonzero()[0]
+    share[climbs], u[climbs] = 1.0, u_height[climbs]
     # Birge ratio (Phys. Rev. 40, 207, 1932): measurements that disagree say that the errors are larger.
-    scale2 = np.clip(apart, 1.0, 4.0)
-    share_h = (share**2) * scale2
-    share_g = np.where(has_ground & (share < 1), (1 - share) ** 2 * scale2 * over_height / u**2, 0.0)
-    tan_g = np.where(share_g > 0, share_g * tan_var, 0.0)
-    # All of these are relative variances of the range.
-    size = share_h * cues.size
-    boxes = share_h * (cues.jitter + cues.bias) + tan_g
-    lasting_box = np.minimum(share_h * cues.bias + 0.5 * tan_g, boxes)
-    pitch = np.where(share_g > 0, share_g * pitch_var, 0.0)
-    ground = np.where(share_g > 0, share_g * (slope_var + (u * under.z_sigma_m) ** 2), 0.0)
+    scale2 = np.minimum(np.maximum(apart, 1.0), 4.0)
+    share_h, u2 = share**2 * scale2, u**2
+    # All of these are relative variances of the range; what the low edge tells counts where the ground is asked.
+    by_ground = np.empty((3, len(u)))
+    by_ground[0], by_ground[1] = cues.tan_var, pitch_var
+    np.add(slope_var, u2 * z_var, out=by_ground[2])
+    by_ground *= (1 - share) ** 2 * scale2 * over_height / u2
+    np.copyto(by_ground, 0.0, where=~(has_ground & (share < 1)))
+    kinds = np.empty((4, len(u)))
+    lasting, size, pitch, ground = kinds
+    tan_g, pitch[:], ground[:] = by_ground
+    np.multiply(share_h, sizes.height_relative, out=size)
+    np.multiply(share_h, cues.bias, out=lasting)
+    boxes = share_h * cues.jitter + lasting + tan_g
+    lasting += 0.5 * tan_g
+    np.minimum(lasting, boxes, out=lasting)
     relative = np.sqrt(size + boxes + pitch + ground)
     known = (has_height | has_ground) & (u > 0) & (relative < _MAX_RELATIVE_SIGMA) & ~cues.bearing_only
-    near = np.where(known, 1 / u, np.nan)
 
     # Without a usable cue the box still bounds the range: what is cut is at least as tall as it shows, and
     # stands at or before the point where the cut edge meets the ground.
-    bound = np.where(rise > 1e-6, cues.tall_m * (1 + 2 * np.sqrt(cues.size)) / rise, np.inf)
-    contact = np.where((drop > 0) & (camera_height > 0.1) & on_ground, camera_height / drop, np.inf)
-    bound = np.minimum(np.minimum(bound, 1.3 * contact), settings.max_range_m)
-    bound = np.where(np.isfinite(bound), np.maximum(bound, 1.0), settings.max_range_m)
-    near = np.where(known, near, 0.55 * bound)
+    rise = rays.tan_high - tl
+    bound = np.where(rise > 1e-6, cues.tall_m * sizes.tallest / rise, np.inf)
+    bound = np.minimum(bound, np.where(falls, 1.3 / u_contact, np.inf))
+    bound = np.maximum(np.minimum(bound, settings.max_range_m), 1.0)
+    near = np.where(known, 1 / u, 0.55 * bound)
     boxes = np.where(known, boxes, 0.55**2)  # half the bound, either way
-    lasting_box, size, pitch, ground = (
-        np.where(known, part, 0.0) for part in (lasting_box, size, pitch, ground)
-    )
-    return Ranges(near, known, bound, relative, boxes, lasting_box, size, pitch, ground, tan_var + pitch_var)
+    np.copyto(kinds, 0.0, where=~known)
+    return Ranges(near, known, bound, relative, boxes, lasting, size, pitch, ground, low_var)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from perception_batch.fusion.pairs import pairs_within
 from perception_batch.ontology import ObjectClass, Ontology
-from perception_batch.types import Detections, FloatArray, SuppressedReason
+from perception_batch.types import FloatArray
 
 Polygons = Sequence[Sequence[tuple[float, float]]]
 
@@ -27,8 +27,6 @@ class LabelRule:
     """The ontology's class; None where it has none."""
     name: str
     """The ontology's name, or the model's label where it has none."""
-    group: str
-    """Association group; a label without class is its own."""
     wanted: bool
     """Whether `classes` lists it."""
     min_score: float
@@ -66,10 +64,9 @@ def rule_for(
         if listed:
             min_score = listed[0]
             break
-    # A NUL keeps the group of an unknown label apart from every group a config can name.
     # float32 0.25 equals 0.25, but 0.3 as float32 is a little more: compare as stored.
     min_score = float(np.float32(min_score))
-    return LabelRule(entry, name, entry.group if entry else f"\0{label}", wanted, min_score)
+    return LabelRule(entry, name, wanted, min_score)
 
 
 def inside_any(points_px: npt.NDArray[np.float64], polygons: Polygons) -> npt.NDArray[np.bool_]:
@@ -119,33 +116,13 @@ def low_edge_hidden(xyxy: FloatArray, edge: int, mask: Polygons) -> npt.NDArray[
     return hidden
 
 
-def reasons_against(
-    detections: Detections, rules: Sequence[LabelRule], mask: Polygons
-) -> list[SuppressedReason]:
-    """(N,) why boxes of one camera do not count whatever the others are; empty: nothing is against it.
-
-    Args:
-        detections: N boxes by falling score.
-        rules: N rules, one a box.
-        mask: polygons of the ego vehicle, px.
-    """
-    reasons: list[SuppressedReason] = [
-        "low_score" if score < rule.min_score else "" if rule.wanted else "class"
-        for score, rule in zip(detections.score.tolist(), rules, strict=True)
-    ]
-    if mask:
-        alive = [i for i, reason in enumerate(reasons) if not reason]
-        boxes = detections.xyxy[alive].astype(np.float64)
-        for i, hidden in zip(alive, masked(boxes, mask).tolist(), strict=True):
-            if hidden:
-                reasons[i] = "ego_mask"
-    return reasons
-
-
 def duplicates(
-    xyxy: FloatArray, camera: npt.NDArray[np.int64], groups: Sequence[str], duplicate_iou: float
-) -> dict[int, list[int]]:
-    """The boxes to drop in favour of others, by the row of the box that stays.
+    xyxy: FloatArray,
+    camera: npt.NDArray[np.int64],
+    group: npt.NDArray[np.int64],
+    duplicate_iou: float,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The boxes to drop in favour of others: (D,) rows of boxes that stay, rising, and (D,) of what goes for each.
 
     Two boxes of one class group are one thing where their IoU reaches `duplicate_iou`, or three quarters of
     it where one lies almost wholly inside the other (a box round the visible half of the same person). A car
@@ -154,7 +131,7 @@ def duplicates(
     Args:
         xyxy: (N, 4) boxes that count; those of one camera by falling score.
         camera: (N,) number of the camera, never falling.
-        groups: N class groups.
+        group: (N,) number of the class group.
         duplicate_iou: as configured.
     """
     rows, columns = pairs_within(camera)
@@ -168,11 +145,13 @@ def duplicates(
     area_a, area_b = area[rows], area[columns]
     iou = overlap / np.maximum(area_a + area_b - overlap, 1e-12)
     contained = overlap >= _CONTAINED * np.minimum(area_a, area_b)
-    same = (iou >= np.where(contained, 0.75, 1.0) * duplicate_iou).nonzero()[0]
+    same = (iou >= np.where(contained, 0.75, 1.0) * duplicate_iou) & (group[rows] == group[columns])
+    twice = same.nonzero()[0]
     dropped: set[int] = set()
-    out: dict[int, list[int]] = {}
-    for i, j in zip(rows[same].tolist(), columns[same].tolist(), strict=True):
-        if i not in dropped and j not in dropped and groups[i] == groups[j]:
+    out: list[tuple[int, int]] = []
+    for i, j in zip(rows[twice].tolist(), columns[twice].tolist(), strict=True):
+        if i not in dropped and j not in dropped:
             dropped.add(j)
-            out.setdefault(i, []).append(j)
-    return out
+            out.append((i, j))
+    kept, others = np.array(out, np.int64).reshape(-1, 2).T
+    return kept, others

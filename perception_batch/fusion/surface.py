@@ -38,12 +38,12 @@ _DOUBT_SIGMAS = 2.0  # Cauchy weight: a witness this far off counts half
 class GroundUnder:
     """The ground as N boxes meet it, as seen through their own (maybe nodding) cameras."""
 
-    z_m: FloatArray
-    """(N,) height of the ground at the vehicle, base frame; NaN where unknown."""
+    z_m: float
+    """Height of the ground at the vehicle, base frame; NaN where unknown."""
     slope: FloatArray
     """(N,) rise over run along each box's ray, the camera's pitch included."""
-    z_sigma_m: FloatArray
-    """(N,) standard deviation of `z_m`."""
+    z_sigma_m: float
+    """Standard deviation of `z_m`."""
     slope_sigma: FloatArray
     """(N,) of `slope`, of what all cameras share."""
     pitch_sigma: FloatArray
@@ -51,15 +51,21 @@ class GroundUnder:
 
     def take(self, rows: npt.NDArray[np.int64]) -> GroundUnder:
         """The given rows, in that order."""
-        return GroundUnder(*(getattr(self, name)[rows] for name in self.__slots__))
+        return GroundUnder(
+            self.z_m,
+            self.slope.take(rows),
+            self.z_sigma_m,
+            self.slope_sigma.take(rows),
+            self.pitch_sigma.take(rows),
+        )
 
 
 def flat_under(ground: Ground, n: int, settings: FuseConfig) -> GroundUnder:
     """The plane `ground` under N boxes, with the settings' doubts."""
     return GroundUnder(
-        np.full(n, ground.z_m),
+        ground.z_m,
         np.zeros(n),
-        np.full(n, ground.sigma_m),
+        ground.sigma_m,
         np.full(n, settings.slope_sigma),
         np.full(n, math.radians(settings.pitch_sigma_deg)),
     )
@@ -85,7 +91,8 @@ class SurfaceEstimator:
     def look(
         self,
         ground: Ground,
-        contact_xy_m: FloatArray,
+        toward: FloatArray,
+        origin_m: FloatArray,
         run_m: FloatArray,
         camera: npt.NDArray[np.int64],
         contact_z_m: FloatArray,
@@ -96,28 +103,32 @@ class SurfaceEstimator:
 
         Args:
             ground: what is known without the drive; its height must be known.
-            contact_xy_m: (N, 2) where each would touch the ground, base frame; NaN gives the flat ground.
-            run_m: (N,) horizontal distance from its camera.
+            toward: (2, N) direction of the boxes, base frame; NaN gives the flat ground.
+            origin_m: (3, N) their cameras' positions.
+            run_m: (N,) horizontal distance from the camera to where each would touch the ground; NaN likewise.
             camera: (N,) number of its camera.
             contact_z_m: (N,) height of the ground that it testifies; NaN: none.
             contact_var_m2: (N,) its variance.
             stamp_ns: time of the timestep; None: a usual step after the last.
         """
-        usable = np.isfinite(contact_xy_m[:, 0]) & np.isfinite(run_m)
-        rows = np.zeros((len(run_m), self._n))
-        x = np.where(usable, contact_xy_m[:, 0], 0.0)
-        run = np.where(usable, run_m, 0.0)
-        rows[:, 0], rows[:, 1], rows[:, 2] = 1.0, np.maximum(x, 0.0), np.minimum(x, 0.0)
-        rows[np.arange(len(run)), 3 + camera] = run
+        n = len(run_m)
+        x = origin_m[0] + run_m * toward[0]
+        usable = np.isfinite(x)
+        x, run = np.where(usable, x, 0.0), np.where(usable, run_m, 0.0)
+        rows = np.zeros((self._n, n))  # an unknown each
+        rows[0] = 1.0
+        np.maximum(x, 0.0, out=rows[1])
+        np.minimum(x, 0.0, out=rows[2])
+        rows.ravel()[(3 + camera) * n + np.arange(n)] = run
         told = usable & np.isfinite(contact_z_m) & (contact_var_m2 > 0)
         z = np.where(told, contact_z_m, 0.0)
-        information = np.where(told, 1 / np.where(told, contact_var_m2, 1.0), 0.0)
+        information = np.where(told, 1 / contact_var_m2, 0.0)
         step_s = self._step_s(stamp_ns)
         self._forget(step_s)
         self._solve(ground)
-        expected = rows @ self._state
-        doubt = 1 / np.maximum(information, 1e-9) + ((rows @ self._cov) * rows).sum(axis=1)
-        information = information / (1 + (z - expected) ** 2 / (_DOUBT_SIGMAS**2 * doubt))
+        off = z - self._state @ rows
+        doubt = 1 / np.maximum(information, 1e-9) + np.add.reduce((self._cov @ rows) * rows, 0)
+        information = information / (1 + off**2 / (_DOUBT_SIGMAS**2 * doubt))
         self._take(rows, z, information, step_s)
         self._solve(ground)
         self._learn_slopes(step_s)
@@ -149,18 +160,17 @@ class SurfaceEstimator:
 
     def _take(self, rows: FloatArray, z: FloatArray, information: FloatArray, step_s: float) -> None:
         share = max(1 - math.exp(-step_s / self._memory_s), 1e-3)
-        weighted = rows * information[:, None]
-        self._recent += share * (weighted.T @ rows)
-        self._recent_z += share * (weighted.T @ z)
+        weighted = rows * information
+        self._recent += share * (weighted @ rows.T)
+        self._recent_z += share * (weighted @ z)
         self._weight += share
         # Over the drive slopes are noise: as large as they usually are here, and the same for a while.
-        run2 = (rows[:, 1] + rows[:, 2]) ** 2
-        lasting = rows[:, self._lasting]
-        softened = information / (1 + information * self._slope_var * run2)
-        weighted = lasting * softened[:, None] * min(1.0, step_s / _DRIVE_WITNESS_S)
+        softened = information / (1 + information * self._slope_var * (rows[1] + rows[2]) ** 2)
+        lasting = rows.take(self._lasting, 0)
+        weighted = lasting * (softened * min(1.0, step_s / _DRIVE_WITNESS_S))
         self._before = None
-        self._drive += weighted.T @ lasting
-        self._drive_z += weighted.T @ z
+        self._drive += weighted @ lasting.T
+        self._drive_z += weighted @ z
 
     def _solve(self, ground: Ground) -> None:
         """The state and its covariance, from what is known beforehand, the drive and the last moments."""
@@ -179,16 +189,18 @@ class SurfaceEstimator:
 
     def _of_drive(self, ground: Ground) -> tuple[FloatArray, FloatArray]:
         """Information, and its product with the state, on what lasts: known beforehand or told by the whole drive."""
-        prior = np.full(len(self._lasting), 1 / self._pitch_var)
+        count = len(self._lasting)
+        prior = np.full(count, 1 / self._pitch_var)
         prior[0] = 1 / max(ground.sigma_m, 1e-3) ** 2
-        start = np.zeros(len(prior))
-        start[0] = prior[0] * ground.z_m
-        cov = np.linalg.inv(self._drive + np.diag(prior))
-        mean = cov @ (self._drive_z + start)
-        floor = np.full(len(prior), min(_PITCH_FLOOR_RAD**2, self._pitch_var))
+        floor = np.full(count, min(_PITCH_FLOOR_RAD**2, self._pitch_var))
         floor[0] = min(_HEIGHT_FLOOR_M, ground.sigma_m) ** 2
-        before: FloatArray = np.linalg.inv(cov + np.diag(floor))
-        return before, before @ mean
+        # Information A means the covariance A⁻¹, with the floor A⁻¹ + F, and that is the information (1 + A F)⁻¹ A.
+        told = np.empty((count, count + 1))
+        told[:, :count] = self._drive + np.diag(prior)
+        told[:, count] = self._drive_z
+        told[0, count] += prior[0] * ground.z_m
+        before = np.linalg.solve(np.eye(count) + told[:, :count] * floor, told)
+        return before[:, :count], before[:, count]
 
     def _learn_slopes(self, step_s: float) -> None:
         """How steep roads are here: the mean square of the slopes, by expectation and maximisation."""
@@ -206,25 +218,26 @@ class SurfaceEstimator:
         z: FloatArray,
         information: FloatArray,
     ) -> GroundUnder:
-        spread = rows @ self._cov
-        var = np.maximum((spread * rows).sum(axis=1), 1e-8)
-        mean = rows @ self._state
-        prior_var = (
-            self._cov[0, 0] + self._slope_var * (rows[:, 1] + rows[:, 2]) ** 2 + self._pitch_var * run**2
-        )
-        precision = np.maximum(1 / var - information, 1 / np.maximum(prior_var, var))
+        var = np.maximum(np.add.reduce((self._cov @ rows) * rows, 0), 1e-8)
+        mean = self._state @ rows
+        z_var = float(self._cov[0, 0])
+        run2 = run**2
+        prior_var = z_var + self._slope_var * (rows[1] + rows[2]) ** 2 + self._pitch_var * run2
+        over_var = 1 / var
+        precision = np.maximum(over_var - information, 1 / np.maximum(prior_var, var))
         without = 1 / precision
         # Where its own word is all there is, the rest is what was known before.
-        own = np.minimum(information, np.maximum(1 / var - precision, 0.0))
-        mean = without * (mean / var - own * z)
-        far = np.maximum(run, 1.0)
-        slope = np.where(usable, (mean - self._state[0]) / far, 0.0)
-        slope_var = np.maximum(without - self._cov[0, 0], 0.0) / far**2 + _SMALLEST_SLOPE**2
-        pitch_var = np.minimum(np.diag(self._cov)[3 + camera], slope_var)
+        own = np.minimum(information, np.maximum(over_var - precision, 0.0))
+        mean = without * (mean * over_var - own * z)
+        z_m = float(self._state[0])
+        slope = np.where(usable, (mean - z_m) / np.maximum(run, 1.0), 0.0)
+        slope_var = np.maximum(without - z_var, 0.0) / np.maximum(run2, 1.0) + _SMALLEST_SLOPE**2
+        pitch_var = np.minimum(self._cov.diagonal()[3 + camera], slope_var)
+        slope_var -= pitch_var
         return GroundUnder(
-            np.full(len(run), self._state[0]),
+            z_m,
             slope,
-            np.full(len(run), math.sqrt(self._cov[0, 0])),
-            np.sqrt(np.where(usable, np.maximum(slope_var - pitch_var, 0.0), self._slope_start)),
+            math.sqrt(z_var),
+            np.sqrt(np.where(usable, slope_var, self._slope_start)),
             np.sqrt(np.where(usable, pitch_var, self._pitch_var)),
         )

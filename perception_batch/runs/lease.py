@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -48,9 +49,8 @@ class Lease:
             LockedError: another process holds it.
             WriteError: the disk is full or refuses.
         """
-        token = os.urandom(16).hex()
-        pid = os.getpid()
-        owner = {"token": token, "place": _place(), "pid": pid, "began": _began(pid), "host": platform.node()}
+        owner = owner_facts()
+        token = owner["token"]
         data = json.dumps(json.loads(about) | owner).encode()
         lease = cls(path, what, token)
         for _ in range(2):
@@ -120,11 +120,24 @@ def _read(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else {}
 
 
-def _is_dead(path: Path, found: dict[str, Any]) -> bool:
+def owner_facts() -> dict[str, Any]:
+    """What a new lease says of this process, with a token of its own."""
+    pid = os.getpid()
+    token = os.urandom(16).hex()
+    return {"token": token, "place": _place(), "pid": pid, "began": _began(pid), "host": platform.node()}
+
+
+def owner_lives(found: Mapping[str, Any]) -> bool | None:
+    """Whether the process that a lease names lives; None where only another machine knows."""
     pid, place = found.get("pid"), found.get("place")
     if place and place == _place() and type(pid) is int and 0 < pid < 1 << 31:
-        return _began(pid) != found.get("began")
-    return _age_s(path) > STALE_S
+        return _began(pid) == found.get("began")
+    return None
+
+
+def _is_dead(path: Path, found: dict[str, Any]) -> bool:
+    lives = owner_lives(found)
+    return _age_s(path) > STALE_S if lives is None else not lives
 
 
 def _age_s(path: Path) -> float:

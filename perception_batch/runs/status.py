@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -50,12 +50,27 @@ def lock_path(out: Path, drive: str) -> Path:
     return out / FOLDER / "locks" / f"{drive}.lock"
 
 
-def collection_status(out: Path, entries: Iterable[Entry]) -> list[DriveStatus]:
-    """The state of every drive, in the order of `entries` (see `Ledger.entries`)."""
-    return [_status(out, entry, holder(lock_path(out, entry.drive))) for entry in entries]
+def collection_status(
+    out: Path,
+    entries: Iterable[Entry],
+    *,
+    at_work: Callable[[str], Holder | None] | None = None,
+    landed: Callable[[str], tuple[int, int]] | None = None,
+) -> list[DriveStatus]:
+    """The state of every drive, in the order of `entries` (see `Ledger.entries`).
+
+    Args:
+        out: what was given to `run --out`.
+        entries: of the ledger.
+        at_work: who works on a drive; None: who holds its lock in `out`.
+        landed: files of segments that are there, and how many there will be; None: in the drive's folder.
+    """
+    at_work = at_work or (lambda drive: holder(lock_path(out, drive)))
+    landed = landed or (lambda drive: _segments(out / drive))
+    return [_status(entry, at_work(entry.drive), landed) for entry in entries]
 
 
-def _status(out: Path, entry: Entry, at_work: Holder | None) -> DriveStatus:
+def _status(entry: Entry, at_work: Holder | None, landed: Callable[[str], tuple[int, int]]) -> DriveStatus:
     record = entry.record
     done = total = 0
     state: State
@@ -74,7 +89,7 @@ def _status(out: Path, entry: Entry, at_work: Holder | None) -> DriveStatus:
         state = "unreadable"
         detail = "of a newer version" if record.status == "newer" else "run.json is damaged"
     if state in ("running", "stopped", "failed"):
-        done, total = _segments(out / entry.drive)
+        done, total = landed(entry.drive)
     finished = record if record is not None and record.is_finished and state in ("done", "partial") else None
     return DriveStatus(
         entry.drive,
@@ -107,7 +122,7 @@ def counts(statuses: Iterable[DriveStatus]) -> dict[State, int]:
     return {state: found[state] for state in STATES}
 
 
-def as_dict(out: Path, statuses: list[DriveStatus], notes: Iterable[str]) -> dict[str, Any]:
+def as_dict(out: Path | str, statuses: list[DriveStatus], notes: Iterable[str]) -> dict[str, Any]:
     """For ``status --json``."""
     return {
         "schema": 1,

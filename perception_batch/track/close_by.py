@@ -46,7 +46,7 @@ class CloseBy:
     polar: FloatArray
     """(2,) about the camera: logarithm of the range, bearing in the fixed frame."""
     noise: FloatArray
-    """(2, 2) covariance of `polar`."""
+    """(3,) covariance of `polar`: xx, xy, yy."""
 
 
 def close_by(
@@ -99,7 +99,7 @@ def _from(
     right_rad = math.atan2(by, bx)
     turn_rad = math.remainder(math.atan2(ay, ax) - right_rad, math.tau)
     width_rad = abs(turn_rad)
-    noise = np.diag([_REPEATED * _WHERE_SIGMA**2, _EDGE_SIGMA_RAD**2 + (_WIDTH_SIGMA * width_rad) ** 2])
+    noise = np.array([_REPEATED * _WHERE_SIGMA**2, 0.0, _EDGE_SIGMA_RAD**2 + (_WIDTH_SIGMA * width_rad) ** 2])
     return CloseBy(
         pose.translation_m[:2],
         width_rad,

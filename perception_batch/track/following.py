@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import numpy as np
-import numpy.typing as npt
 
 from perception_batch.calibration import Camera
 from perception_batch.config import TrackConfig
@@ -15,16 +15,25 @@ from perception_batch.geometry import SE3
 from perception_batch.ontology import Ontology
 from perception_batch.track import matching, motion
 from perception_batch.track.close_by import CloseBy, close_by
-from perception_batch.track.hiding import doubting, hidden_below
-from perception_batch.track.likeness import likeness, turns_px
+from perception_batch.track.hiding import doubt_ranges, hidden_below
+from perception_batch.track.likeness import Glimpses, likeness, turn_px
 from perception_batch.track.lives import Boxes, Life
-from perception_batch.track.motion import PLACE, Beliefs, Lesson, Motion
-from perception_batch.track.rejoining import may_rejoin, rejoin
-from perception_batch.track.rows import IntArray, Rows
-from perception_batch.track.sighting import Sightings, polar, sightings, turned_within_half
+from perception_batch.track.motion import PLACE, Lesson, Motion
+from perception_batch.track.rejoining import may_rejoin, rejoin, youngsters
+from perception_batch.track.rows import GHOST, OPEN, REAL, Rows
+from perception_batch.track.shown import Shown, shown
+from perception_batch.track.sighting import (
+    BoolArray,
+    IntArray,
+    Sightings,
+    Views,
+    sightings,
+    turned,
+    turned_within_half,
+)
 from perception_batch.track.smoothing import Moment
-from perception_batch.track.teaching import hidden_rad2, teach
-from perception_batch.types import FloatArray, FusedObject
+from perception_batch.track.teaching import teach
+from perception_batch.types import FloatArray, FusedObject, Fusion
 
 _MOTIONS: Mapping[str, Motion] = {
     "vehicle": Motion(5.0, 0.2, 6.0),
@@ -44,21 +53,25 @@ _ADRIFT_NS = 1_000_000_000
 """How long a track's place may be guessed from its motion alone."""
 _OWN_M = 1.0
 """No object's centre is nearer to the base frame's origin."""
+_VERDICTS = {"open": OPEN, "weak": OPEN, "real": REAL, "ghost": GHOST}
+_LABEL, _SCORE, _POSITION = attrgetter("label"), attrgetter("score"), attrgetter("position_m")
 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """One timestep as it was followed; rows are those of its `Moment`."""
+    """One timestep as it was followed; its tracks are the columns of its `Moment`."""
 
     moment: Moment
     """The filtered tracks."""
-    lives: tuple[Life, ...]
-    """By row."""
-    row_of: tuple[int, ...]
-    """By object of the timestep: the row of its track, -1 for none."""
+    lives: Sequence[Life]
+    """By track."""
+    row_of: Sequence[int]
+    """By object of the timestep: its track, -1 for none."""
+    unseen: Sequence[int]
+    """Tracks without an object."""
     lasting: FloatArray
-    """(N, 2, 2) what does not average out of each track's last placed sighting, in polar; see `Sightings`."""
-    adrift: npt.NDArray[np.bool_]
+    """(3, N) what does not average out of each track's last placed sighting, in polar; see `Sightings`."""
+    adrift: BoolArray
     """(N,) seen without a place for so long that nothing is known of it."""
     height_m: FloatArray
     """(N,) of the centres in the fixed frame."""
@@ -66,11 +79,6 @@ class Followed:
     """(N,) variances of `height_m`."""
     in_images: Mapping[int, Life] = field(default_factory=dict)
     """By object of the timestep: its track in the image of an uncalibrated camera."""
-
-    def life_of(self, number: int) -> Life | None:
-        """The track of an object of the timestep."""
-        row = self.row_of[number]
-        return self.lives[row] if row >= 0 else self.in_images.get(number)
 
 
 class Follower:
@@ -88,177 +96,220 @@ class Follower:
         self._settings = settings
         self._ontology = ontology
         self._cameras = cameras
-        self._turns_px = turns_px(cameras)
-        self._focal_px = {name: camera.intrinsics.fx_px for name, camera in cameras.items()}
         self._fixed = fixed_frame
         self._new_number = new_number
         self._lag_ns = round(settings.lag_s * 1e9)
         self._gap_ns = round(settings.max_gap_s * 1e9)
         self._stamp_ns: int | None = None
         self._rows = Rows.none()
-        self._lost = Rows.none()  # tracks that ended of late, where they would be by now
-        self._numbers: dict[str, int] = {}
-        self._known_words: dict[str, tuple[int, int]] = {}
+        self._unseen: list[int] = []  # tracks that the last timestep did not see
+        self._ahead: tuple[int, Rows] | None = None  # the same at a later time, as soon as asked for
+        self._lost = Rows.none()  # tracks that ended of late, where they would have been ...
+        self._lost_ns = 0  # ... at this time
+        self._groups: dict[str, int] = {}
+        self._labels: dict[str, int] = {}
+        self._group_of_label = np.zeros(0, np.int64)
+        self._glimpses = Glimpses.none(0, 0)
+        self._camera_numbers: dict[str, int] = {}
+        self._lenses_px = np.zeros((2, 0))  # by number of a camera: focal length, and how things turn
 
-    def step(
-        self, stamp_ns: int, objects: Sequence[FusedObject], boxes: Mapping[str, Boxes], odom_SE3_base: SE3
-    ) -> Followed:
+    def step(self, stamp_ns: int, fusion: Fusion, boxes: Mapping[str, Boxes], odom_SE3_base: SE3) -> Followed:
         """One timestep later."""
-        survivors = self._survivors(stamp_ns)
+        objects = fusion.objects
         seconds = 0.0 if self._stamp_ns is None else max(0, stamp_ns - self._stamp_ns) * 1e-9
-        self._stamp_ns = stamp_ns
-        rows = self._rows = self._rows.take(survivors)
-        rows.coast(seconds)
-        self._lost.coast(seconds)
-        for life in rows.lives:
-            life.look(stamp_ns, boxes, self._lag_ns, self._settings)
+        gone = self._end_lives(stamp_ns)
+        survivors = np.arange(len(self._rows))
+        rows, self._ahead = self._later(stamp_ns, seconds), None
+        if gone:
+            survivors = np.delete(survivors, gone)
+            rows, self._glimpses = rows.take(survivors), self._glimpses.take(survivors)
+        self._rows, self._stamp_ns = rows, stamp_ns
+        for row in (rows.verdict == OPEN).nonzero()[0].tolist():
+            rows.lives[row].look(stamp_ns, boxes, self._lag_ns, self._settings)
 
-        origin, heading = odom_SE3_base.translation_m[:2], _heading_rad(odom_SE3_base)
-        placed = _placed(objects)
-        hidden = hidden_below(objects, boxes)[placed]
-        seen = doubting(sightings([objects[i] for i in placed], odom_SE3_base), hidden)
-        width_rad = self._widths_rad([objects[i] for i in placed], boxes)
-        row_of, far_off = self._match(stamp_ns, objects, placed, seen, width_rad, boxes, origin, heading)
-        column_of = {i: k for k, i in enumerate(placed)}
-        restarts = [
-            i for i in far_off if i in column_of and stamp_ns - rows.lives[row_of[i]].placed_ns > _ADRIFT_NS
-        ]
-        taught = [i for i in placed if row_of[i] >= 0 and i not in restarts]
-        columns = [column_of[i] for i in taught]
-        near = self._near(objects, row_of, column_of, boxes, odom_SE3_base)
+        origin, heading = odom_SE3_base.translation_m[:2, None], _heading_rad(odom_SE3_base)
+        views = Views.of(rows.beliefs.mean[PLACE], origin)
+        images = self._shown(boxes, fusion)
+        position = _positions(objects)
+        placed = _placed(position)
+        hidden = hidden_below(images, len(objects))
+        seen = sightings(objects, position, placed.nonzero()[0], odom_SE3_base)
+        doubt_ranges(seen, hidden)
+        width_rad = images.widths_rad(len(objects), self._lenses_px[0])
+        row_of, far_off = self._match(stamp_ns, objects, seen, width_rad, images, views, heading)
+        known = row_of >= 0
+        restart = far_off & placed
+        if restart.any():
+            restart &= stamp_ns - rows.placed_ns[row_of] > _ADRIFT_NS
+        taught = (known & placed & ~restart).nonzero()[0]
+        index, unranged = row_of[taught], far_off[taught]
+        unplaced = (known & ~placed).nonzero()[0]
+        near = self._near(objects, row_of, unplaced, boxes, odom_SE3_base) if len(unplaced) else {}
         lesson = teach(
-            rows,
-            np.array([row_of[i] for i in taught], np.int64),
-            seen.take(columns),
-            width_rad[columns],
-            np.array([i in far_off for i in taught], bool),
-            hidden[columns],
-            near,
-            origin,
-            seconds,
+            rows, index, seen.take(taught), width_rad[taught], unranged, hidden[taught], near, views, seconds
         )
-        for row in (*(row_of[i] for i in taught if i not in far_off), *near):
-            rows.lives[row].placed_ns = stamp_ns
+        rows.placed_ns[index[~unranged]] = stamp_ns
+        rows.placed_ns[list(near)] = stamp_ns
 
-        left = [row_of[i] for i in restarts]
-        fresh = [i for i in placed if row_of[i] < 0 or i in restarts]
-        lives = [rows.lives[row_of[i]] if row_of[i] >= 0 else self._born(objects[i], stamp_ns) for i in fresh]
-        for life in lives:
-            life.placed_ns = stamp_ns
-        for number, i in enumerate(fresh):
-            row_of[i] = len(rows.lives) + number
-        begun = [column_of[i] for i in fresh]
-        self._begin(lives, seen.take(begun), width_rad[begun], origin)
-        if left:
-            survivors, lesson, row_of = self._without(left, survivors, lesson, row_of)
-        return self._note(stamp_ns, objects, boxes, row_of, Moment(self._rows.beliefs, lesson, seconds, survivors),
-                          origin, heading)  # fmt: skip
+        fresh = (placed & (~known | restart)).nonzero()[0]
+        if len(fresh):
+            left = row_of[restart]
+            lives = [
+                rows.lives[row] if row >= 0 else self._born(item, stamp_ns)
+                for row, item in zip(
+                    row_of[fresh].tolist(), [objects[i] for i in fresh.tolist()], strict=True
+                )
+            ]
+            row_of[fresh] = len(rows) + np.arange(len(fresh))
+            self._begin(stamp_ns, lives, seen.take(fresh), width_rad[fresh], origin)
+            if len(left):
+                survivors, lesson, row_of = self._without(left, survivors, lesson, row_of)
+        moment = Moment(self._rows.beliefs, lesson, seconds, survivors)
+        return self._note(stamp_ns, objects, images, row_of, moment, origin, heading)
 
     def end(self) -> None:
         """No track goes on."""
         for life in self._rows.lives:
             life.end(life.born_ns, self._lag_ns, self._settings, cut=True)
 
-    def ahead(self, stamp_ns: int) -> tuple[Beliefs, tuple[Life, ...], FloatArray, FloatArray]:
-        """Beliefs at a later time, of tracks seen twice at least and lately; lives, heights, variances of these."""
-        useful = [
-            i
-            for i, life in enumerate(self._rows.lives)
-            if life.sightings > 1 and stamp_ns - life.placed_ns <= _ADRIFT_NS and life.verdict != "ghost"
-        ]
-        rows = self._rows.take(np.array(useful, np.int64))
+    def ahead(self, stamp_ns: int) -> Rows:
+        """Tracks seen twice at least and lately, as they should be at a later time."""
+        rows = self._rows
+        useful = (rows.placed_ns >= stamp_ns - _ADRIFT_NS) & (rows.seen_ns > rows.born_ns)
+        useful &= rows.verdict != GHOST
         seconds = max(0, stamp_ns - (self._stamp_ns or stamp_ns)) * 1e-9
-        rows.coast(seconds)
-        return rows.beliefs, tuple(rows.lives), rows.height_m, rows.height_m2
+        return self._later(stamp_ns, seconds).take(useful.nonzero()[0])
 
     # -- who is there -----------------------------------------------------------------------------------------
 
-    def _survivors(self, stamp_ns: int) -> IntArray:
-        """Rows of tracks that are neither ghosts nor unseen for too long."""
-        keep, gone = [], []
+    def _later(self, stamp_ns: int, seconds: float) -> Rows:
+        """All tracks at a later time: predictions ask for copies of some, the timestep itself takes it over."""
+        if self._ahead is None or self._ahead[0] != stamp_ns:
+            self._ahead = stamp_ns, self._rows.later(seconds)
+        return self._ahead[1]
+
+    def _end_lives(self, stamp_ns: int) -> list[int]:
+        """Which tracks are ghosts, or unseen for too long, or go on in another one."""
+        rows = self._rows
         period_ns = 0 if self._stamp_ns is None else stamp_ns - self._stamp_ns
-        for row, life in enumerate(self._rows.lives):
-            known_ns = life.seen_ns[-1] - life.born_ns
-            patience_ns = min(self._gap_ns, max(_PATIENCE_NS, 2 * period_ns) + round(_TRUST * known_ns))
-            if life.verdict == "ghost" or life.later is not None or stamp_ns - life.seen_ns[-1] > patience_ns:
-                life.end(stamp_ns, self._lag_ns, self._settings, cut=False)
+        least_ns = max(_PATIENCE_NS, 2 * period_ns)
+        may = range(len(rows)) if period_ns > self._gap_ns else self._unseen
+        gone: list[int] = (rows.verdict == GHOST).nonzero()[0].tolist()
+        for row in may:
+            life = rows.lives[row]
+            unseen_ns, known_ns = stamp_ns - life.seen_ns[-1], life.seen_ns[-1] - life.born_ns
+            patience_ns = min(self._gap_ns, least_ns + round(_TRUST * known_ns))
+            if (life.later is not None or unseen_ns > patience_ns) and life.verdict != "ghost":
                 gone.append(row)
-            else:
-                keep.append(row)
+        gone.sort()
+        for row in gone:
+            rows.lives[row].end(stamp_ns, self._lag_ns, self._settings, cut=False)
         if self._lag_ns and (gone or self._lost.lives):
-            lost = self._lost.append(self._rows.take(np.array(gone, np.int64))) if gone else self._lost
             first_ns = stamp_ns - self._lag_ns
-            stay = [k for k, life in enumerate(lost.lives) if may_rejoin(life, first_ns, self._gap_ns)]
-            self._lost = lost if len(stay) == len(lost.lives) else lost.take(np.array(stay, np.int64))
-        return np.array(keep, np.int64)
+            every = self._lost.lives
+            stay = [k for k, life in enumerate(every) if may_rejoin(life, first_ns, self._gap_ns)]
+            if len(stay) < len(every):
+                self._lost = self._lost.take(np.array(stay, np.int64))
+            lost = [row for row in gone if may_rejoin(rows.lives[row], first_ns, self._gap_ns)]
+            if lost and self._stamp_ns is not None:
+                self._lost = self._lost_at(self._stamp_ns).append(rows.take(np.array(lost)))
+        return gone
+
+    def _lost_at(self, stamp_ns: int) -> Rows:
+        """Tracks that ended of late, where they would be."""
+        if self._lost_ns != stamp_ns:
+            self._lost = self._lost.later(max(0, stamp_ns - self._lost_ns) * 1e-9)
+            self._lost_ns = stamp_ns
+        return self._lost
 
     def _born(self, item: FusedObject, stamp_ns: int) -> Life:
         return Life(self._new_number(), group_of(self._ontology, item.label), stamp_ns)
 
-    def _begin(self, lives: list[Life], seen: Sightings, width_rad: FloatArray, origin_m: FloatArray) -> None:
-        """Append rows for first sightings."""
-        if not lives:
-            return
+    def _begin(
+        self, stamp_ns: int, lives: list[Life], seen: Sightings, width_rad: FloatArray, origin_m: FloatArray
+    ) -> None:
+        """Append tracks of first sightings."""
         motions = [self._motion(life.group) for life in lives]
-        self._rows = self._rows.append(
-            Rows(
-                motion.begin(seen, origin_m, np.array([m.speed_mps for m in motions])),
-                lives,
-                np.array([(m.jerkiness_at_rest, m.jerkiness) for m in motions]),
-                np.array([self._number(life.group) for life in lives], np.int64),
-                seen.lasting,
-                np.zeros(len(lives)),
-                seen.height_m,
-                seen.height_m2,
-                width_rad * np.exp(seen.polar[:, 0]),
-            )
-        )
+        speed_mps, *jerkiness = np.array([(m.speed_mps, m.jerkiness_at_rest, m.jerkiness) for m in motions]).T
+        new = Rows.none(len(lives))
+        new.lives = lives
+        new.beliefs.table[:] = motion.begin(seen, origin_m, speed_mps).table
+        new.jerkiness[:] = jerkiness
+        new.lasting[:] = seen.lasting
+        new.height_m[:], new.height_m2[:] = seen.height_m, seen.height_m2
+        new.width_m[:] = width_rad * np.exp(seen.polar[0])
+        new.group[:] = [self._groups[life.group] for life in lives]
+        new.born_ns[:] = [life.born_ns for life in lives]
+        new.placed_ns[:] = stamp_ns
+        new.verdict[:] = [_VERDICTS[life.verdict] for life in lives]
+        self._rows = self._rows.append(new)
+        self._glimpses = self._glimpses.append(len(lives), len(self._camera_numbers))
 
     def _without(
-        self, gone: list[int], survivors: IntArray, lesson: Lesson, row_of: list[int]
-    ) -> tuple[IntArray, Lesson, list[int]]:
-        """Take out rows whose tracks go on in a row that begins here."""
-        keep = np.ones(len(self._rows.lives), bool)
+        self, gone: IntArray, survivors: IntArray, lesson: Lesson, row_of: IntArray
+    ) -> tuple[IntArray, Lesson, IntArray]:
+        """Take out tracks that go on in one that begins here."""
+        keep = np.ones(len(self._rows), bool)
         keep[gone] = False
-        rows = np.flatnonzero(keep)
+        rows = keep.nonzero()[0]
         known = rows[rows < len(survivors)]
-        number = np.cumsum(keep) - 1
-        self._rows = self._rows.take(rows)
-        left = Lesson(lesson.keep[known], lesson.information[known], lesson.pull[known])
-        return survivors[known], left, [int(number[row]) if row >= 0 else -1 for row in row_of]
+        number = keep.cumsum() - 1
+        self._rows, self._glimpses = self._rows.take(rows), self._glimpses.take(rows)
+        left = Lesson(lesson.table.take(known, axis=2))
+        return survivors[known], left, np.where(row_of >= 0, number[row_of], -1)
 
     def _note(
         self,
         stamp_ns: int,
         objects: Sequence[FusedObject],
-        boxes: Mapping[str, Boxes],
-        row_of: list[int],
+        images: Shown,
+        row_of: IntArray,
         moment: Moment,
         origin_m: FloatArray,
         heading_rad: float,
     ) -> Followed:
         """Write down what was seen of whom, and what is known now."""
         rows = self._rows
-        for item, row in zip(objects, row_of, strict=True):
-            if row >= 0:
-                rows.lives[row].see(stamp_ns, item, boxes)
-        if self._lag_ns:
-            rejoin(stamp_ns, rows, self._lost, origin_m, self._lag_ns, self._gap_ns)
-        for life in rows.lives:
-            if life.verdict != "real":
-                life.judge(stamp_ns, self._lag_ns, self._settings)
-        hit = np.array([row for row in row_of if row >= 0], np.int64)
-        rows.bearing_rad[hit] = polar(rows.beliefs.mean[hit, PLACE], origin_m)[:, 1] - heading_rad
-        # The next timestep takes copies of rows before it changes them, so these may be kept as they are.
+        lives, told = rows.lives, row_of.tolist()
+        changed = [
+            row
+            for item, row in zip(objects, told, strict=True)
+            if row >= 0 and lives[row].see(stamp_ns, item)
+        ]
+        hit = row_of[row_of >= 0]
+        rows.seen_ns[hit] = stamp_ns
+        self._glimpses.see(stamp_ns, images, row_of)
+        rejoined = self._rejoin(stamp_ns, origin_m)
+        for row in (rows.verdict == OPEN).nonzero()[0].tolist():
+            lives[row].judge(stamp_ns, self._lag_ns, self._settings)
+            rows.verdict[row] = _VERDICTS[lives[row].verdict]
+        changed += rejoined
+        if changed:
+            rows.label[changed] = self._labels_of([lives[row] for row in changed])
+        self._unseen = (rows.seen_ns < stamp_ns).nonzero()[0].tolist()
+        x, y = rows.beliefs.mean[PLACE].take(hit, axis=1) - origin_m
+        rows.bearing_rad[hit] = np.arctan2(y, x) - heading_rad
+        # The next timestep takes copies of all columns before it changes them, so these may be kept as they are.
         return Followed(
-            Moment(rows.beliefs, moment.lesson, moment.seconds, moment.survivors),
-            tuple(rows.lives),
-            tuple(row_of),
+            moment,
+            lives,
+            told,
+            self._unseen,
             rows.lasting,
-            np.array([stamp_ns - life.placed_ns > _ADRIFT_NS for life in rows.lives], bool),
+            stamp_ns - rows.placed_ns > _ADRIFT_NS,
             rows.height_m,
             rows.height_m2,
         )
+
+    def _rejoin(self, stamp_ns: int, origin_m: FloatArray) -> list[int]:
+        """Tell young tracks which older ones they are; which of them go on where an older one left off."""
+        if not self._lag_ns:
+            return []
+        rows = self._rows
+        young = youngsters(stamp_ns, rows, self._lag_ns)
+        if not young:
+            return []
+        return rejoin(stamp_ns, rows, young, self._lost_at(stamp_ns), origin_m, self._gap_ns)
 
     def _motion(self, group: str) -> Motion:
         own = _MOTIONS.get(group, _OTHER)
@@ -270,46 +321,43 @@ class Follower:
             max(own.jerkiness, _UNSTEADY_BASE.jerkiness),
         )
 
-    def _number(self, word: str) -> int:
-        return self._numbers.setdefault(word, len(self._numbers))
+    def _labels_of(self, things: Sequence[FusedObject] | Sequence[Life]) -> IntArray:
+        """Numbers of the things' labels."""
+        known = self._labels
+        labels = list(map(_LABEL, things))
+        for label in set(labels) - known.keys():
+            known[label] = len(known)
+            group = self._groups.setdefault(group_of(self._ontology, label), len(self._groups))
+            self._group_of_label = np.append(self._group_of_label, group)
+        return np.array(list(map(known.__getitem__, labels)), np.int64)
 
-    def _words(self, label: str) -> tuple[int, int]:
-        """Numbers of a label's group and of the label."""
-        known = self._known_words.get(label)
-        if known is None:
-            group = group_of(self._ontology, label)
-            known = self._known_words[label] = self._number(group), self._number(label)
-        return known
+    def _shown(self, boxes: Mapping[str, Boxes], fusion: Fusion) -> Shown:
+        """What the images show of objects; gives numbers to cameras that are new."""
+        numbers = self._camera_numbers
+        images = shown(boxes, fusion.object_of, numbers)
+        if len(numbers) > self._lenses_px.shape[1]:
+            cameras = [self._cameras.get(name) for name in numbers]
+            lenses = [(c.intrinsics.fx_px, turn_px(c)) if c else (math.inf, 0.0) for c in cameras]
+            self._lenses_px = np.array(lenses).T
+            self._glimpses = self._glimpses.append(0, len(numbers))
+        return images
 
     def _near(
         self,
         objects: Sequence[FusedObject],
-        row_of: list[int],
-        placed: Container[int],
+        row_of: IntArray,
+        unplaced: IntArray,
         boxes: Mapping[str, Boxes],
         odom_SE3_base: SE3,
     ) -> dict[int, CloseBy]:
-        """By row, what is known without a place from fusion."""
+        """By track, what is known of the `unplaced` objects without a place from fusion."""
         found = {}
-        for i, row in enumerate(row_of):
-            if row >= 0 and i not in placed:
-                height_m = float(self._rows.height_m[row])
-                where = close_by(objects[i], height_m, boxes, self._cameras, odom_SE3_base)
-                if where is not None:
-                    found[row] = where
+        for i, row in zip(unplaced.tolist(), row_of[unplaced].tolist(), strict=True):
+            height_m = float(self._rows.height_m[row])
+            where = close_by(objects[i], height_m, boxes, self._cameras, odom_SE3_base)
+            if where is not None:
+                found[row] = where
         return found
-
-    def _widths_rad(self, objects: Sequence[FusedObject], boxes: Mapping[str, Boxes]) -> FloatArray:
-        """(M,) how wide objects look, about, to the camera that shows most of them."""
-        focal_px = self._focal_px
-        widest = []
-        for item in objects:
-            width = 0.0
-            for o in item.observations:
-                left, _, right, _ = boxes[o.camera][o.detection].tolist()
-                width = max(width, (right - left) / focal_px.get(o.camera, math.inf))
-            widest.append(width)
-        return np.array(widest)
 
     # -- which sighting is which ------------------------------------------------------------------------------
 
@@ -317,49 +365,42 @@ class Follower:
         self,
         stamp_ns: int,
         objects: Sequence[FusedObject],
-        placed: list[int],
         seen: Sightings,
         width_rad: FloatArray,
-        boxes: Mapping[str, Boxes],
-        origin_m: FloatArray,
+        images: Shown,
+        views: Views,
         heading_rad: float,
-    ) -> tuple[list[int], set[int]]:
-        """Rows of objects, -1 for none, and which objects are known by the image alone, their place being elsewhere.
+    ) -> tuple[IntArray, BoolArray]:
+        """Tracks of objects, -1 for none, and which objects are known by the image alone, their place being elsewhere.
 
         Sure objects choose first, then the others among what is left.
         """
         rows = self._rows
-        row_of = [-1] * len(objects)
+        row_of, far_off = np.full(len(objects), -1), np.zeros(len(objects), bool)
+        labels = self._labels_of(objects)
         if not objects or not rows.lives:
-            return row_of, set()
-        beliefs = motion.in_polar(rows.beliefs, origin_m)
-        distance2 = np.full((len(rows.lives), len(objects)), np.inf)
-        room = np.zeros(distance2.shape)
-        distance2[:, placed], room[:, placed] = matching.distances2(
-            beliefs, seen, hidden_rad2(rows.width_m[:, None], beliefs.mean[:, None, 0], width_rad)
+            return row_of, far_off
+        expected = matching.Expected(
+            views.polar,
+            turned(views.slope, rows.beliefs.place_m2),
+            rows.width_m / views.range_m,
+            rows.group,
+            rows.label,
         )
-        farther = np.full(distance2.shape, np.nan)
-        farther[:, placed] = matching.farther(beliefs, seen)
-        turned = turned_within_half(beliefs.mean[:, 1] - heading_rad - rows.bearing_rad)
-        alike = likeness(stamp_ns, rows.lives, turned, objects, boxes, self._turns_px)
-        cost = matching.costs(distance2, farther, alike, self._settings.gate_sigma)
-        of_objects = [self._words(item.label) for item in objects]
-        of_group = np.array([group for group, _ in of_objects], np.int64)
-        cost[rows.group[:, None] != of_group[None, :]] = np.inf
-        labels = np.array([label for _, label in of_objects], np.int64)
-        own = np.array([self._words(life.label)[1] for life in rows.lives], np.int64)
-        cost += matching.relabelled(own, labels) + room
-        sure = np.array([item.score >= _SURE for item in objects])
-        left = np.ones(len(rows.lives), bool)
-        for turn in (sure, ~sure):
-            columns = np.flatnonzero(turn)
-            free = np.flatnonzero(left)
-            matched, which = matching.assign(cost[np.ix_(free, columns)], self._settings.gate_sigma)
-            left[free[matched]] = False
-            for row, column in zip(free[matched].tolist(), columns[which].tolist(), strict=True):
-                row_of[column] = row
-        limit = self._settings.gate_sigma**2
-        far_off = {i for i, row in enumerate(row_of) if row >= 0 and distance2[row, i] > limit}
+        moved_rad = turned_within_half(views.polar[1] - heading_rad - rows.bearing_rad)
+        alike = likeness(stamp_ns, self._glimpses, moved_rad, images, len(objects), self._lenses_px[1])
+        kinds = self._group_of_label[labels], labels
+        found = matching.pairs(expected, seen, width_rad, alike, kinds, self._settings.gate_sigma)
+        sure = np.array(list(map(_SCORE, objects))) >= _SURE
+        turn = sure[found.objects]
+        for among in (turn.nonzero()[0], (~turn).nonzero()[0]):
+            if not len(among):
+                continue
+            free = np.ones(len(rows) + 1, bool)
+            free[row_of] = False  # of objects without a track it is the one too many
+            chosen = matching.assign(found, among[free[found.tracks[among]]])
+            which = found.objects[chosen]
+            row_of[which], far_off[which] = found.tracks[chosen], ~found.gated[chosen]
         return row_of, far_off
 
 
@@ -369,16 +410,20 @@ def group_of(ontology: Ontology, label: str) -> str:
     return entry.group if entry is not None else f"\0{label}"
 
 
-def _placed(objects: Sequence[FusedObject]) -> list[int]:
-    """Which objects' positions say where they are; nothing stands within the own vehicle."""
+def _positions(objects: Sequence[FusedObject]) -> FloatArray:
+    """(M, 3) where objects are in the base frame."""
     if not objects:
-        return []
-    position = np.concatenate([item.position_m for item in objects]).reshape(-1, 3)
-    x, y = position[:, 0], position[:, 1]
+        return np.zeros((0, 3))
+    position: FloatArray = np.concatenate(list(map(_POSITION, objects)))
+    return position.reshape(-1, 3)
+
+
+def _placed(position_m: FloatArray) -> BoolArray:
+    """(M,) which of (M, 3) positions say where something is; nothing stands within the own vehicle."""
+    x, y, z = position_m.T
     # NaN is not farther away than anything.
-    there = (x * x + y * y >= _OWN_M**2) & np.isfinite(position.sum(axis=1))
-    found: list[int] = np.flatnonzero(there).tolist()
-    return found
+    there: BoolArray = (x * x + y * y >= _OWN_M**2) & np.isfinite(x + y + z)
+    return there
 
 
 def _heading_rad(odom_SE3_base: SE3) -> float:

@@ -5,28 +5,30 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-
-import numpy as np
+from itertools import takewhile
+from operator import attrgetter
 
 from perception_batch.calibration import Camera
 from perception_batch.config import TrackConfig
 from perception_batch.geometry import SE3
 from perception_batch.ontology import Ontology
 from perception_batch.track.following import Followed, Follower, group_of
-from perception_batch.track.hindsight import Kinds, put_in_order
+from perception_batch.track.hindsight import Kinds, put_in_order, tell
 from perception_batch.track.image_tracks import ImageFollower
-from perception_batch.track.lives import Life
-from perception_batch.track.motion import PLACE, SPEED
+from perception_batch.track.into_base import into_base
+from perception_batch.track.lives import Boxes, Life
+from perception_batch.track.motion import SPEED
 from perception_batch.track.smoothing import smooth
 from perception_batch.trajectory import JumpFinder
-from perception_batch.types import EgoPose, Prediction, TimestepResult, TrackSummary
+from perception_batch.types import EgoPose, FusedObject, Prediction, TimestepResult, TrackSummary
 
 _BLOCK = 0.5
 """Timesteps come out in blocks of this share of the lag: hindsight is then reckoned once for a block."""
 _HERE = SE3.identity()
+_NUMBER, _LABEL = attrgetter("number"), attrgetter("label")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +72,11 @@ class GroundTracker:
         follower = self._follower
         if follower is None:
             raise RuntimeError("a part of the drive was begun without tracks")
-        for item in result.fusion.objects:
-            self._kinds.learn(item)
+        self._kinds.learn(result.fusion.objects)
         boxes = {camera: found.xyxy for camera, found in result.detections.items()}
         pose = result.ego.odom_SE3_base if result.ego is not None else _HERE
-        followed = follower.step(result.stamp_ns, result.fusion.objects, boxes, pose)
-        flat = {
-            number: item
-            for number, item in enumerate(result.fusion.objects)
-            if item.observations and item.observations[0].camera not in self._cameras
-        }
+        followed = follower.step(result.stamp_ns, result.fusion, boxes, pose)
+        flat = self._flat(result.fusion.objects, boxes)
         if flat or self._uncalibrated:
             self._uncalibrated = True
             told = self._images.step(result.stamp_ns, flat, boxes, result.frame_stamps_ns)
@@ -104,18 +101,19 @@ class GroundTracker:
         frame = ego.frame_id if ego is not None else None
         if self._follower is None or frame != self._frame:
             return ()
-        beliefs, lives, height, height_m2 = self._follower.ahead(stamp_ns)
-        n = len(lives)
-        place = np.concatenate([beliefs.mean[:, PLACE], height[:, None]], axis=1)
-        speed = np.concatenate([beliefs.mean[:, SPEED], np.zeros((n, 1))], axis=1)
-        cover = np.zeros((n, 3, 3))
-        cover[:, :2, :2], cover[:, 2, 2] = beliefs.covariance[:, PLACE, PLACE], height_m2
-        if ego is not None:
-            turn = ego.odom_SE3_base.rotation
-            place = (place - ego.odom_SE3_base.translation_m) @ turn
-            cover, speed = turn.T @ cover @ turn, speed @ turn
+        rows = self._follower.ahead(stamp_ns)
+        pose = ego.odom_SE3_base if ego is not None else _HERE
+        told = into_base(*rows.places(), rows.beliefs.mean[SPEED], [pose], [len(rows)])
+        place_m, cover_m2, speed_mps = told
         return tuple(
-            Prediction(life.number, life.label, place[i], cover[i], speed[i]) for i, life in enumerate(lives)
+            Prediction.of_columns(
+                len(rows),
+                track_id=map(_NUMBER, rows.lives),
+                label=map(_LABEL, rows.lives),
+                position_m=place_m,
+                covariance_m2=cover_m2,
+                velocity_mps=speed_mps,
+            )
         )
 
     def take_finished(self) -> list[TrackSummary]:
@@ -126,6 +124,16 @@ class GroundTracker:
     def _number(self) -> int:
         return next(self._numbers)
 
+    def _flat(self, objects: Sequence[FusedObject], boxes: Mapping[str, Boxes]) -> dict[int, FusedObject]:
+        """By number, the objects that an uncalibrated camera sees."""
+        if boxes.keys() <= self._cameras.keys():
+            return {}
+        return {
+            number: item
+            for number, item in enumerate(objects)
+            if item.observations and item.observations[0].camera not in self._cameras
+        }
+
     def _begin_part(self, *, fixed_frame: bool) -> None:
         if self._follower is not None:
             self._follower.end()
@@ -135,22 +143,20 @@ class GroundTracker:
 
     def _release(self, until_ns: int) -> list[TimestepResult]:
         """Give out what is not younger than `until_ns`."""
-        hindsight = list(smooth([item.followed.moment for item in self._waiting]))
+        ready = list(takewhile(lambda item: item.result.stamp_ns <= until_ns, self._waiting))
         out: list[TimestepResult] = []
-        while self._waiting and self._waiting[0].result.stamp_ns <= until_ns:
-            item = self._waiting.popleft()
-            done, self._next_id = put_in_order(
-                item.result,
-                item.followed,
-                hindsight.pop(),
-                self._kinds,
-                lag_ns=self._lag_ns,
-                next_id=self._next_id,
-            )
-            out.append(done)
-        if out:
-            for life in (*item.followed.lives, *item.followed.in_images.values()):
-                life.forget_before(item.result.stamp_ns)
+        if ready:
+            smoothed = smooth([item.followed.moment for item in self._waiting], len(ready))
+            told = tell([item.result for item in ready], [item.followed for item in ready], smoothed)
+            for number, item in enumerate(ready):
+                self._waiting.popleft()
+                done, self._next_id = put_in_order(
+                    item.result, item.followed, told, number, self._kinds, self._lag_ns, self._next_id
+                )
+                out.append(done)
+            last = ready[-1]
+            for life in (*last.followed.lives, *last.followed.in_images.values()):
+                life.forget_before(last.result.stamp_ns)
         self._finish()
         return out
 

@@ -7,15 +7,10 @@ within 10 %.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-
 import numpy as np
-import numpy.typing as npt
 
-from perception_batch.track.lives import Boxes
-from perception_batch.track.sighting import Sightings
-from perception_batch.types import FloatArray, FusedObject
+from perception_batch.track.shown import Shown
+from perception_batch.track.sighting import BoolArray, Sightings
 
 _ALL_OF_IT = 0.95
 """Share of the low edge that one nearer box covers from which on it is that box's edge."""
@@ -24,38 +19,34 @@ _HIDDEN_SIGMA = 0.5
 _LOWER = 0.02
 """A box that reaches lower by less than this share of the other one's height may as well stand beside it."""
 
+_ROUNDING_PX = 1e-3
 
-def hidden_below(objects: Sequence[FusedObject], boxes: Mapping[str, Boxes]) -> npt.NDArray[np.bool_]:
-    """(M,) whether in every camera that sees the object a nearer object's box covers all of its lower edge.
+
+def hidden_below(shown: Shown, count: int) -> BoolArray:
+    """(count,) whether in every camera that sees an object a nearer object's box covers all of its lower edge.
 
     Args:
-        objects: of one timestep.
-        boxes: by camera, (K, 4) px.
+        shown: the boxes of a timestep.
+        count: of its objects.
     """
-    out = np.ones(len(objects), bool)
-    number = {camera: k for k, camera in enumerate(boxes)}
-    seen = [(number[o.camera], o.detection, m) for m, item in enumerate(objects) for o in item.observations]
-    if not seen:
-        return ~out
-    camera, which, of = np.array(seen).T
-    first = np.array([0, *map(len, boxes.values())]).cumsum()
-    box: FloatArray = np.concatenate(list(boxes.values()))[first[camera] + which].astype(np.float64)
-    left, high, right, low = box.T
+    if not len(shown):
+        return np.zeros(count, bool)
+    left, high, right, low = shown.apart_px
+    wide_enough = _ALL_OF_IT * (right - left)
     nearer = (low + _LOWER * (low - high))[:, None] < low
     nearer &= low[:, None] > high
-    nearer &= camera[:, None] == camera
-    i, j = nearer.nonzero()
+    nearer &= (right - wide_enough + _ROUNDING_PX)[:, None] > left
+    nearer &= (left + wide_enough - _ROUNDING_PX)[:, None] < right
+    i, j = np.divmod(nearer.ravel().nonzero()[0], len(shown))
+    left, _, right, _ = shown.edges_px
     wide = np.minimum(right[i], right[j]) - np.maximum(left[i], left[j])
-    under = np.zeros(len(box), bool)
+    under = np.zeros(len(shown), bool)
     under[i[wide >= _ALL_OF_IT * (right - left)[i]]] = True
-    out[of[~under]] = False
+    out = np.ones(count, bool)
+    out[shown.of[~under]] = False
     return out
 
 
-def doubting(seen: Sightings, hidden: npt.NDArray[np.bool_]) -> Sightings:
-    """The same, with little said of the range of those that are `hidden` below."""
-    if not hidden.any():
-        return seen
-    noise = seen.noise.copy()
-    noise[hidden, 0, 0] += _HIDDEN_SIGMA**2
-    return replace(seen, noise=noise)
+def doubt_ranges(seen: Sightings, hidden: BoolArray) -> None:
+    """Say little of the range of those that are `hidden` below, in place."""
+    seen.noise[0][hidden] += _HIDDEN_SIGMA**2

@@ -86,7 +86,7 @@ class ImageFollower:
             found = self._update(part, here, [objects[n] for n in numbers], boxes[key[0]], stamp_ns, key[1])
             out.update((numbers[i], life) for i, life in found.items())
         for number, life in out.items():
-            life.see(stamp_ns, objects[number], boxes)
+            life.see(stamp_ns, objects[number])
         for life in self._living:
             life.judge(stamp_ns, self._lag_ns, self._settings)
         return out

@@ -6,96 +6,121 @@ the image it is still in the same place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from perception_batch.calibration import Camera
-from perception_batch.track.lives import Boxes, Life
-from perception_batch.types import FloatArray, FusedObject
+from perception_batch.track.shown import Shown, beside
+from perception_batch.track.sighting import BoolArray, IntArray
+from perception_batch.types import FloatArray
 
 _MEMORY_NS = 350_000_000
 """How long ago that box may be: three frames at 10 Hz."""
 _HIDDEN_AREA = 0.25
 """A box that lies within the other one shows at least this share of it."""
+_NEVER_NS = -(2**62)
 
 
-def turns_px(cameras: Mapping[str, Camera]) -> dict[str, float]:
-    """By camera: how far things move to the right in the image when they turn left about the vehicle, px/rad.
+def turn_px(camera: Camera) -> float:
+    """How far things move to the right in the image when they turn left about the vehicle, px/rad.
 
     True in the middle of the image, and about true elsewhere; of a camera mounted upside down the sign turns.
     """
-    return {
-        name: float(camera.intrinsics.fx_px * camera.base_SE3_camera.rotation[2, 1])
-        for name, camera in cameras.items()
-    }
+    return float(camera.intrinsics.fx_px * camera.base_SE3_camera.rotation[2, 1])
+
+
+@dataclass(slots=True)
+class Glimpses:
+    """The last box of each of N tracks in each of C cameras."""
+
+    seen_ns: IntArray
+    """(N, C) when that was."""
+    edges_px: FloatArray
+    """(N, C, 4) left, top, right, bottom."""
+
+    @classmethod
+    def none(cls, tracks: int, cameras: int) -> Glimpses:
+        """Of tracks that no camera has seen."""
+        return cls(np.full((tracks, cameras), _NEVER_NS, np.int64), np.zeros((tracks, cameras, 4)))
+
+    def take(self, rows: IntArray) -> Glimpses:
+        """Those of `rows`, copied."""
+        return Glimpses(self.seen_ns[rows], self.edges_px[rows])
+
+    def append(self, count: int, cameras: int) -> Glimpses:
+        """The same of `count` more tracks, and of as many cameras as given."""
+        n, old = self.seen_ns.shape
+        out = Glimpses.none(n + count, cameras)
+        out.seen_ns[:n, :old], out.edges_px[:n, :old] = self.seen_ns, self.edges_px
+        return out
+
+    def see(self, stamp_ns: int, shown: Shown, row_of: IntArray) -> None:
+        """Remember the boxes of a timestep, in place.
+
+        Args:
+            stamp_ns: of the timestep.
+            shown: its boxes.
+            row_of: by object, the track; -1 for none.
+        """
+        rows = row_of[shown.of]
+        which = (rows >= 0).nonzero()[0]
+        at = rows[which], shown.camera[which]
+        self.seen_ns[at] = stamp_ns
+        self.edges_px[at] = shown.edges_px.T[which]
 
 
 def likeness(
     stamp_ns: int,
-    lives: Sequence[Life],
+    glimpses: Glimpses,
     turned_rad: FloatArray,
-    objects: Sequence[FusedObject],
-    boxes: Mapping[str, Boxes],
-    px_per_rad: Mapping[str, float],
-) -> FloatArray:
-    """(N, M) how alike the boxes of tracks and objects are, 0 to 1; NaN where no camera saw both of late.
-
-    Tracks forget boxes that are too old.
+    shown: Shown,
+    count: int,
+    px_per_rad: FloatArray,
+) -> tuple[FloatArray, BoolArray]:
+    """How alike the boxes of tracks and objects are.
 
     Args:
         stamp_ns: of the timestep.
-        lives: N tracks.
+        glimpses: of N tracks.
         turned_rad: (N,) by how much their bearings should have turned since they were last seen.
-        objects: M objects.
-        boxes: by camera, (K, 4) px.
-        px_per_rad: see `turns_px`.
+        shown: the boxes of the timestep.
+        count: of its objects.
+        px_per_rad: by number of a camera, see `turn_px`.
+
+    Returns:
+        (N, count) from 0 to 1, and (N, count) whether a camera saw both of late; where none did the image says nothing.
     """
-    out = np.full((len(lives), len(objects)), np.nan)
-    number = {camera: k for k, camera in enumerate(boxes)}
-    found: list[Boxes] = []
-    owners: list[tuple[int, int]] = []  # number of the camera, row
-    for row, life in enumerate(lives):
-        stale = []
-        for camera, (seen_ns, all_of_them, own) in life.boxes.items():
-            if stamp_ns - seen_ns > _MEMORY_NS:
-                stale.append(camera)
-            elif camera in number:
-                found.append(all_of_them[own])
-                owners.append((number[camera], row))
-        for camera in stale:
-            del life.boxes[camera]
-    first = dict(zip(boxes, np.cumsum([0, *map(len, boxes.values())])[:-1].tolist(), strict=True))
-    seen = [
-        (number[o.camera], column, first[o.camera] + o.detection)
-        for column, item in enumerate(objects)
-        for o in item.observations
-    ]
-    if not found or not seen:
-        return out
-    camera, rows = np.array(owners).T
-    here, columns, which = np.array(seen).T
-    turn = np.array([px_per_rad.get(name, 0.0) for name in boxes])[camera] * turned_rad[rows]
-    old = np.concatenate(found).reshape(-1, 4).astype(np.float64)
-    old[:, 0::2] += turn[:, None]
-    new = np.concatenate(list(boxes.values()))[which].astype(np.float64)
-    same = camera[:, None] == here
-    a, b = np.nonzero(same)
-    out[rows[a], columns[b]] = 0.0
-    touching = same & (old[:, 0:1] < new[:, 2]) & (new[:, 0] < old[:, 2:3])
-    a, b = np.nonzero(touching)
-    np.maximum.at(out, (rows[a], columns[b]), _alike(old[a], new[b]))
-    return out
+    tracks, cameras = glimpses.seen_ns.shape
+    alike = np.zeros((tracks, count))
+    lately = np.zeros((tracks, cameras))
+    lately[:, shown.cameras] = glimpses.seen_ns[:, shown.cameras] >= stamp_ns - _MEMORY_NS
+    sees = np.zeros((cameras, count))
+    sees[shown.camera, shown.of] = 1.0
+    by_both: BoolArray = lately @ sees > 0
+    rows, camera = lately.nonzero()
+    old = glimpses.edges_px[rows, camera].T.copy()
+    old[0::2] += px_per_rad[camera] * turned_rad[rows]
+    there, new = beside(old, camera), shown.apart_px
+    touching = there[0][:, None] < new[2]
+    touching &= there[2][:, None] > new[0]
+    touching &= there[1][:, None] < new[3]
+    touching &= there[3][:, None] > new[1]
+    at: IntArray = touching.ravel().nonzero()[0]
+    if len(at):
+        a, b = at // len(shown), at % len(shown)
+        found = _alike(old.take(a, axis=1), shown.edges_px.take(b, axis=1))
+        np.maximum.at(alike, (rows[a], shown.of[b]), found)
+    return alike, by_both
 
 
 def _alike(a: FloatArray, b: FloatArray) -> FloatArray:
     """(P,) intersection over union, or most of the share of the smaller one that lies in the larger one, of P pairs."""
-    wide = np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0])
-    high = np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1])
-    both = np.maximum(wide, 0) * np.maximum(high, 0)
-    area_a = np.maximum((a[:, 2] - a[:, 0]) * (a[:, 3] - a[:, 1]), 1e-9)
-    area_b = np.maximum((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]), 1e-9)
+    sides = np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0)
+    both = sides[0] * sides[1]
+    of_a, of_b = a[2:] - a[:2], b[2:] - b[:2]
+    area_a, area_b = np.maximum(of_a[0] * of_a[1], 1e-9), np.maximum(of_b[0] * of_b[1], 1e-9)
     small, large = np.minimum(area_a, area_b), np.maximum(area_a, area_b)
-    part = np.where(small >= _HIDDEN_AREA * large, 0.7 * both / small, 0.0)
+    part = (small >= _HIDDEN_AREA * large) * (0.7 * both / small)
     alike: FloatArray = np.maximum(both / (area_a + area_b - both), part)
     return alike

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from perception_batch.config import TrackConfig
 from perception_batch.types import FusedObject, TrackSummary
 
+_CAMERA = attrgetter("camera")
 Verdict = Literal["open", "real", "weak", "ghost"]
 Boxes = npt.NDArray[np.float32]
 
@@ -46,20 +48,14 @@ class Life:
     """... and not because cameras looked and it was not there: the drive or the frames ended."""
     seen_ns: list[int] = field(default_factory=list)
     """Stamps of its sightings, the last one before the timesteps that still wait and all since."""
-    placed_ns: int = 0
-    """Stamp of its last sighting with a position."""
     sightings: int = 0
     """All of them."""
-    score_total: float = 0.0
-    """Over `sightings`."""
     votes: dict[str, float] = field(default_factory=dict)
     """Sum of scores by label."""
     label: str = ""
     """The class with the most votes so far; ties by name."""
     score_at_gap: float = 0.0
     """Of the last sighting given out."""
-    boxes: dict[str, tuple[int, Boxes, int]] = field(default_factory=dict)
-    """By camera: stamp, all boxes of the image, and the row of its own, when that camera last saw it."""
     earlier: Life | None = None
     """The track that goes on in this one, until this one is given out with its id."""
     later: Life | None = None
@@ -86,22 +82,22 @@ class Life:
     @property
     def mean_score(self) -> float:
         """Of its sightings so far."""
-        return self.score_total / max(1, self.sightings)
+        return sum(self.votes.values()) / max(1, self.sightings)
 
-    def see(self, stamp_ns: int, item: FusedObject, boxes: Mapping[str, Boxes]) -> None:
-        """One more sighting."""
+    def see(self, stamp_ns: int, item: FusedObject) -> bool:
+        """One more sighting; True where the label may be another one now."""
+        label, votes = item.label, self.votes
         self.seen_ns.append(stamp_ns)
         self.sightings += 1
-        self.score_total += item.score
         if self.verdict != "real":
             self.missed = 0
-            self.seen_by = tuple(observation.camera for observation in item.observations)
-        votes = self.votes
-        votes[item.label] = votes.get(item.label, 0.0) + item.score
-        if item.label != self.label:
-            self.label = min(votes, key=lambda label: (-votes[label], label))
-        for observation in item.observations:
-            self.boxes[observation.camera] = (stamp_ns, boxes[observation.camera], observation.detection)
+            self.seen_by = tuple([observation.camera for observation in item.observations])
+        if label == self.label:
+            votes[label] += item.score
+            return False
+        votes[label] = votes.get(label, 0.0) + item.score
+        self.label = min(votes, key=lambda label: (-votes[label], label))
+        return True
 
     def look(self, stamp_ns: int, cameras: Container[str], lag_ns: int, settings: TrackConfig) -> None:
         """One more timestep in which it could be seen, if one of the `cameras` with a frame saw it last."""
@@ -149,7 +145,6 @@ class Life:
         """This is what `old` was, seen again; nothing of it may have been given out."""
         self.earlier, old.later = old, self
         self.verdict = "real"
-        self.score_total += old.score_total
         self.sightings += old.sightings
         for label, score in old.votes.items():
             self.votes[label] = self.votes.get(label, 0.0) + score
@@ -165,6 +160,24 @@ class Life:
         self.score_sum, self.score_at_gap = old.score_sum, old.score_at_gap
         self.cameras |= old.cameras
         self.nearest_m = old.nearest_m
+
+    def tell(self, stamp_ns: int, distance_m: float, item: FusedObject) -> None:
+        """Count a timestep that is given out in which it was seen."""
+        score = item.score
+        if not self.observed:
+            self.first_ns = stamp_ns
+        self.last_ns = stamp_ns
+        self.nearest_m = min(self.nearest_m, distance_m)  # an unknown place is no minimum
+        self.observed += 1
+        self.score_sum += score
+        self.score_at_gap = score
+        self.cameras.update(map(_CAMERA, item.observations))
+
+    def tell_filled(self, stamp_ns: int, distance_m: float) -> None:
+        """Count a timestep that is given out into which it was filled."""
+        self.last_ns = stamp_ns
+        self.nearest_m = min(self.nearest_m, distance_m)
+        self.filled += 1
 
     def gap_at(self, stamp_ns: int) -> tuple[int, int] | None:
         """Stamps of the sightings before and after a time between them; None outside of the life."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-import numpy.typing as npt
 
-from perception_batch.track.motion import Beliefs
-from perception_batch.track.sighting import Sightings, turned_within_half
+from perception_batch.track.sighting import BoolArray, IntArray, Sightings, turned_within_half
 from perception_batch.types import FloatArray
-
-IntArray = npt.NDArray[np.int64]
 
 _RELABELLED = 1.0
 """What another class of the same group costs, as a squared Mahalanobis distance."""
@@ -23,68 +21,155 @@ _HIDDEN = (-0.3, 1.2)
 """How much farther away, as a logarithm, something looks that is the same in the image: parts of it are hidden."""
 _ALONE = 8.0
 """What leaving both a track and a sighting alone costs more than the gate."""
+_ROUNDING = 1.0 + 1e-6
 
 
-def distances2(beliefs: Beliefs, seen: Sightings, hidden_rad2: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Squared Mahalanobis distances of sightings from tracks; `beliefs` are in polar, see `motion.in_polar`.
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Where N tracks should be seen from the vehicle."""
+
+    polar: FloatArray
+    """(2, N) about the vehicle."""
+    cover: FloatArray
+    """(3, N) covariance of `polar`."""
+    width_rad: FloatArray
+    """(N,) how wide they should look."""
+    group: IntArray
+    """(N,) number of the class group."""
+    label: IntArray
+    """(N,) number of the class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """P pairs of a track and an object that may be one, by track."""
+
+    tracks: IntArray
+    """(P,)."""
+    objects: IntArray
+    """(P,)."""
+    worth: FloatArray
+    """(P,) what taking them for one is worth, above zero."""
+    gated: BoolArray
+    """(P,) whether the object's place is one that the track may have."""
+
+
+def distances2(
+    expected: Expected, seen: Sightings, width_rad: FloatArray, i: IntArray, j: IntArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Squared Mahalanobis distances of P pairs of a track and a sighting; NaN without a place.
 
     What a thing's size and the ground get wrong does not widen them: its next sighting errs as the last one did.
 
+    Args:
+        expected: of N tracks.
+        seen: M sightings.
+        width_rad: (M,) how wide they look.
+        i: (P,) tracks.
+        j: (P,) sightings.
+
     Returns:
-        (N, M) distances, and (N, M) what a track that claims more room than the sighting's own pays for it: minus
+        (P,) distances, and (P,) what a track that claims more room than the sighting's own pays for it: minus
         twice the logarithm of the likelihood, as far as it depends on the track. Without it, who was lost longest would be the
-        best guess for everything.
+        best guess for everything. And (P,) the logarithm of how many times as far as its track the sighting seems.
     """
-    cover, noise = beliefs.covariance, seen.noise  # entry by entry: each is one array without gaps
-    xx = cover[:, None, 0, 0] + noise[None, :, 0, 0]
-    xy = cover[:, None, 0, 1] + noise[None, :, 0, 1]
-    yy = cover[:, None, 1, 1] + noise[None, :, 1, 1] + hidden_rad2
-    dx = seen.polar[None, :, 0] - beliefs.mean[:, None, 0]
-    dy = turned_within_half(seen.polar[None, :, 1] - beliefs.mean[:, None, 1])
+    noise = seen.noise
+    xx, xy, yy = expected.cover.take(i, axis=1) + noise.take(j, axis=1)
+    yy += hidden_rad2(expected.width_rad[i], width_rad[j])
+    dx, dy = seen.polar.take(j, axis=1) - expected.polar.take(i, axis=1)
+    dy = turned_within_half(dy)
     determinant = np.maximum(xx * yy - xy * xy, 1e-300)
-    distance2: FloatArray = (yy * dx * dx - 2 * xy * dx * dy + xx * dy * dy) / determinant
-    own = np.maximum(noise[:, 0, 0] * noise[:, 1, 1] - noise[:, 0, 1] ** 2, 1e-300)
-    return distance2, np.log(np.maximum(determinant / own, 1.0))
+    distance2: FloatArray = (dx * (yy * dx - 2 * xy * dy) + xx * dy * dy) / determinant
+    own = np.maximum(noise[0] * noise[2] - noise[1] * noise[1], 1e-300)
+    return distance2, np.log(np.maximum(determinant / own[j], 1.0)), dx
 
 
-def farther(beliefs: Beliefs, seen: Sightings) -> FloatArray:
-    """(N, M) logarithm of how many times as far as its track a sighting seems; `beliefs` are in polar."""
-    return np.subtract(seen.polar[None, :, 0], beliefs.mean[:, None, 0])
+def hidden_rad2(expected_rad: FloatArray, width_rad: FloatArray) -> FloatArray:
+    """Variance of the bearing of what shows less than its width: most often one of its ends is hidden."""
+    hidden: FloatArray = np.maximum(expected_rad - width_rad, 0.0)
+    return (0.5 * hidden) ** 2
 
 
-def costs(distance2: FloatArray, farther: FloatArray, alike: FloatArray, gate_sigma: float) -> FloatArray:
-    """(N, M) what taking a sighting for a track costs; infinite where it is out of the question.
+def may_be(expected: Expected, seen: Sightings, gate_sigma: float) -> BoolArray:
+    """(N, M) False where a sighting is beyond the gate in its range alone or in its bearing alone."""
+    limit = gate_sigma**2 * _ROUNDING
+    cover, noise = expected.cover, seen.noise
+    dx = seen.polar[0] - expected.polar[0][:, None]
+    dy = turned_within_half(seen.polar[1] - expected.polar[1][:, None])
+    at_most = cover[2] + hidden_rad2(expected.width_rad, np.zeros(1))
+    near: BoolArray = dx * dx <= (limit * cover[0])[:, None] + limit * noise[0]
+    near &= dy * dy <= (limit * at_most)[:, None] + limit * noise[2]
+    return near
+
+
+def pairs(
+    expected: Expected,
+    seen: Sightings,
+    width_rad: FloatArray,
+    alike: tuple[FloatArray, BoolArray],
+    kinds: tuple[IntArray, IntArray],
+    gate_sigma: float,
+) -> Pairs:
+    """Which tracks and objects may be one, and what that is worth.
 
     Args:
-        distance2: (N, M) see `distances2`; infinite for sightings without a place.
-        farther: (N, M) see `farther`; NaN for sightings without a place.
-        alike: (N, M) see `likeness`; NaN where the image says nothing.
+        expected: of N tracks.
+        seen: M objects.
+        width_rad: (M,) how wide they look.
+        alike: (N, M) and (N, M) see `likeness`.
+        kinds: (M,) numbers of the objects' class groups, (M,) and of their classes.
         gate_sigma: as configured.
     """
-    known = np.where(np.isnan(alike), 1.0, alike)
-    unlike = _UNLIKE * (1 - known) + _ELSEWHERE * (known < 0.02)
     limit = gate_sigma**2
-    hidden = np.isnan(farther) | ((farther >= _HIDDEN[0]) & (farther <= _HIDDEN[1]))
-    in_image = np.where((alike >= _ALIKE) & hidden, limit + unlike, np.inf)
-    cost: FloatArray = np.where(distance2 <= limit, distance2 + unlike, in_image)
-    return cost
+    group, label = kinds
+    likeness, by_both = alike
+    may = likeness >= _ALIKE
+    may |= may_be(expected, seen, gate_sigma)
+    may &= expected.group[:, None] == group
+    at = may.ravel().nonzero()[0]
+    i, j = np.divmod(at, len(label))
+    distance2, room, farther = distances2(expected, seen, width_rad, i, j)
+    known = likeness.ravel()[at]
+    told = by_both.ravel()[at]
+    cost = _UNLIKE * (told * (1 - known)) + _ELSEWHERE * (told & (known < 0.02))
+    cost += _RELABELLED * (expected.label[i] != label[j])
+    gated = distance2 <= limit
+    unplaced = np.isnan(farther)
+    cost += np.where(gated, distance2, limit) + np.where(unplaced, 0.0, room)
+    in_image = (known >= _ALIKE) & (unplaced | ((farther >= _HIDDEN[0]) & (farther <= _HIDDEN[1])))
+    worth = limit + _ALONE - cost
+    good = ((gated | in_image) & (worth > 0)).nonzero()[0]
+    return Pairs(i[good], j[good], worth[good], gated[good])
 
 
-def relabelled(track_label: IntArray, label: IntArray) -> FloatArray:
-    """(N, M) what it costs to take a sighting of one class for a track of another."""
-    return np.where(track_label[:, None] != label[None, :], _RELABELLED, 0.0)
+def assign(found: Pairs, among: IntArray) -> IntArray:
+    """Which pairs of those `among` them are taken for one: each track and object once at most, together worth most."""
+    if not len(among):
+        return among
+    i, j = found.tracks[among], found.objects[among]
+    # Most have nothing else to be.
+    taken: BoolArray = (np.bincount(i)[i] == 1) & (np.bincount(j)[j] == 1)
+    rest = (~taken).nonzero()[0]
+    if len(rest):
+        taken[rest] = _assigned(i[rest], j[rest], found.worth[among[rest]])
+    return among[taken]
 
 
-def assign(cost: FloatArray, gate_sigma: float) -> tuple[IntArray, IntArray]:
-    """Rows and columns of the assignment that costs least, where leaving a pair alone has its price too."""
+def _assigned(i: IntArray, j: IntArray, worth: FloatArray) -> BoolArray:
     from scipy.optimize import linear_sum_assignment
 
-    none = np.zeros(0, np.int64)
-    worth = np.maximum(gate_sigma**2 + _ALONE - cost, 0.0)
-    rows, columns = np.flatnonzero(worth.any(axis=1)), np.flatnonzero(worth.any(axis=0))
-    if not len(rows):
-        return none, none
-    part = worth[np.ix_(rows, columns)]
-    chosen_rows, chosen_columns = linear_sum_assignment(part, maximize=True)
-    good = part[chosen_rows, chosen_columns] > 0
-    return rows[chosen_rows[good]], columns[chosen_columns[good]]
+    row, rows = _numbered(i)
+    column, columns = _numbered(j)
+    table = np.zeros((rows, columns))
+    table[row, column] = worth
+    chosen = np.zeros((rows, columns), bool)
+    chosen[linear_sum_assignment(table, maximize=True)] = True
+    out: BoolArray = chosen[row, column]
+    return out
+
+
+def _numbered(of: IntArray) -> tuple[IntArray, int]:
+    """(P,) the same counted from 0 without gaps, in their order; and how many there are."""
+    there = np.bincount(of) > 0
+    number = there.cumsum() - 1
+    return number[of], int(number[-1]) + 1

@@ -7,11 +7,15 @@ the lag.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from perception_batch.track.lives import Life
-from perception_batch.track.motion import PLACE
-from perception_batch.track.rows import IntArray, Rows
+from perception_batch.track.motion import PLACE, SPREAD, Beliefs
+from perception_batch.track.rows import BORN, GHOST, GROUP, SEEN, Rows
+from perception_batch.track.sighting import IntArray
 from perception_batch.types import FloatArray
 
 _KNOWN = 0.5
@@ -20,6 +24,7 @@ _GATE2 = 13.3
 """99 % of the squared distances of a track from itself: place and velocity, four degrees of freedom (chi-square)."""
 _RANGE_SHARE = 0.1
 """What a range may err more than its track claims after having been half hidden."""
+_ROUNDING = 1.0 + 1e-6
 
 
 def may_rejoin(life: Life, born_ns: int, gap_ns: int) -> bool:
@@ -28,73 +33,84 @@ def may_rejoin(life: Life, born_ns: int, gap_ns: int) -> bool:
     return open_end and life.verdict == "real" and born_ns - life.seen_ns[-1] <= gap_ns
 
 
-def rejoin(stamp_ns: int, rows: Rows, ended: Rows, origin_m: FloatArray, lag_ns: int, gap_ns: int) -> None:
+def youngsters(stamp_ns: int, rows: Rows, lag_ns: int) -> list[int]:
+    """Which tracks are known well enough by now, and not told yet."""
+    old_enough = rows.born_ns <= stamp_ns - math.ceil(_KNOWN * lag_ns)
+    may: list[int] = (old_enough & (rows.verdict != GHOST)).nonzero()[0].tolist()
+    lives = rows.lives
+    return [
+        row
+        for row in may
+        if lives[row].track_id < 0 and lives[row].earlier is None and lives[row].sightings > 2
+    ]
+
+
+def rejoin(
+    stamp_ns: int, rows: Rows, young: Sequence[int], ended: Rows, origin_m: FloatArray, gap_ns: int
+) -> list[int]:
     """Tell young tracks which older ones they are.
 
     Args:
         stamp_ns: of the timestep, of which `rows` know all sightings.
         rows: living tracks.
+        young: which of them are, see `youngsters`.
         ended: tracks that ended of late, where they would be by now.
-        origin_m: (2,) the vehicle in the fixed frame.
-        lag_ns: after which a track is given out.
+        origin_m: (2, 1) the vehicle in the fixed frame.
         gap_ns: how long one may be unseen.
+
+    Returns:
+        Which of the young ones go on where an older one left off.
     """
-    young = [
-        row
-        for row, life in enumerate(rows.lives)
-        if life.track_id < 0
-        and life.earlier is None
-        and stamp_ns - life.born_ns >= _KNOWN * lag_ns
-        and life.verdict != "ghost"
-        and life.sightings > 2
-    ]
-    if not young:
-        return
-    first_ns = min(rows.lives[row].born_ns for row in young)
-    unseen = _rows(
-        [
-            row
-            for row, life in enumerate(rows.lives)
-            if life.seen_ns[-1] < stamp_ns and may_rejoin(life, first_ns, gap_ns)
-        ]
-    )
-    lost = _rows([row for row, life in enumerate(ended.lives) if may_rejoin(life, first_ns, gap_ns)])
-    if not len(unseen) and not len(lost):
-        return
-    seen_ns = np.array(
-        [rows.lives[i].seen_ns[-1] for i in unseen] + [ended.lives[i].seen_ns[-1] for i in lost], np.int64
-    )
-    born_ns = np.array([rows.lives[i].born_ns for i in young], np.int64)
-    group = np.concatenate([rows.group[unseen], ended.group[lost]])
+    first_ns = min([rows.lives[row].born_ns for row in young])
+    unseen: list[int] = (rows.seen_ns < stamp_ns).nonzero()[0].tolist()
+    unseen = [row for row in unseen if may_rejoin(rows.lives[row], first_ns, gap_ns)]
+    lost = [row for row, life in enumerate(ended.lives) if may_rejoin(life, first_ns, gap_ns)]
+    if not unseen and not lost:
+        return []
+    lives = rows.lives + ended.lives
+    old = np.array(unseen + [len(rows) + k for k in lost])
+    facts = np.concatenate([rows.facts, ended.facts], axis=1)
+    before, after = facts.take(old, axis=1), rows.facts.take(young, axis=1)
     # A track is never its own: it was last seen after it was born.
-    may = (seen_ns[:, None] < born_ns) & (born_ns <= seen_ns[:, None] + gap_ns)
-    may &= group[:, None] == rows.group[young]
-    if not may.any():
-        return
-    which = np.flatnonzero(may.any(axis=1))
-    unseen_too, lost_too = which[which < len(unseen)], which[which >= len(unseen)] - len(unseen)
-    old = rows.take(unseen[unseen_too])
-    if len(lost_too):
-        old = old.append(ended.take(lost[lost_too]))
-    new = rows.take(np.array(young, np.int64))
-    cost = np.where(may[which], _costs(old, new, origin_m), np.inf)
-    while cost.size and np.isfinite(cost).any():
-        i, j = divmod(int(np.argmin(cost)), cost.shape[1])
-        new.lives[j].continue_from(old.lives[i])
-        cost[i], cost[:, j] = np.inf, np.inf
+    seen_ns, born_ns = before[SEEN][:, None], after[BORN]
+    may = (seen_ns < born_ns) & (born_ns <= seen_ns + gap_ns)
+    may &= before[GROUP][:, None] == after[GROUP]
+    which = may.ravel().nonzero()[0]
+    if not len(which):
+        return []
+    i, j = old[which // len(young)], np.array(young)[which % len(young)]
+    beliefs = Beliefs(np.concatenate([rows.beliefs.table, ended.beliefs.table], axis=1))
+    found = []
+    for k in _likeliest_first(beliefs, i, j, origin_m):
+        earlier, later = lives[i[k]], lives[j[k]]
+        if earlier.later is None and later.earlier is None:
+            later.continue_from(earlier)
+            found.append(int(j[k]))
+    return found
 
 
-def _rows(numbers: list[int]) -> IntArray:
-    return np.array(numbers, np.int64)
+def _likeliest_first(beliefs: Beliefs, i: IntArray, j: IntArray, origin_m: FloatArray) -> list[int]:
+    """Which of P pairs of an old and a new track are within the gate, the likeliest first.
 
-
-def _costs(old: Rows, new: Rows, origin_m: FloatArray) -> FloatArray:
-    """(N, M) minus twice the logarithm of the likelihood that two are one, but for a constant; infinite beyond the gate."""
-    apart = old.beliefs.mean[:, None] - new.beliefs.mean[None]
-    cover = old.beliefs.covariance[:, None] + new.beliefs.covariance[None]
-    ray = _RANGE_SHARE * (new.beliefs.mean[:, PLACE] - origin_m)
-    cover[:, :, PLACE, PLACE] += ray[:, :, None] * ray[:, None, :]
-    distance2 = (apart[..., None, :] @ np.linalg.inv(cover) @ apart[..., :, None])[..., 0, 0]
-    room = np.linalg.slogdet(cover)[1]
-    out: FloatArray = np.where(distance2 <= _GATE2, distance2 + room, np.inf)
-    return out
+    Their order is that of minus twice the logarithm of the likelihood that two are one, but for a constant.
+    """
+    mean, spread = beliefs.mean, beliefs.table.take(SPREAD, axis=0)
+    apart = mean.take(i, axis=1) - mean.take(j, axis=1)
+    ray = _RANGE_SHARE * (mean[PLACE].take(j, axis=1) - origin_m)
+    # What is beyond the gate in one number alone is beyond it in all.
+    most = spread.take(i, axis=1) + spread.take(j, axis=1)
+    most[PLACE] += ray * ray
+    near = np.logical_and.reduce(apart * apart <= _GATE2 * _ROUNDING * most).nonzero()[0]
+    if not len(near):
+        return []
+    cover = beliefs.covariance
+    cover = cover.take(i[near], axis=2) + cover.take(j[near], axis=2)
+    ray = ray.take(near, axis=1)
+    cover[PLACE, PLACE] += ray[:, None] * ray
+    apart, cover = apart.T[near], cover.transpose(2, 0, 1)
+    distance2 = (apart[:, None, :] @ np.linalg.inv(cover) @ apart[:, :, None])[:, 0, 0]
+    cost = distance2 + np.linalg.slogdet(cover)[1]
+    within = distance2 <= _GATE2
+    order = cost[within].argsort(kind="stable")
+    chosen: list[int] = near[within][order].tolist()
+    return chosen

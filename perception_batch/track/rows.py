@@ -1,91 +1,131 @@
-"""What is kept of tracks on the ground plane, a row each."""
+"""What is kept of tracks on the ground plane, a column each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from perception_batch.track import motion
 from perception_batch.track.lives import Life
-from perception_batch.track.motion import Beliefs
+from perception_batch.track.motion import BELIEFS, PLACE_COVER, Beliefs
+from perception_batch.track.sighting import IntArray
 from perception_batch.types import FloatArray
-
-IntArray = npt.NDArray[np.int64]
 
 HEIGHT_WALK = 0.3
 """m²/s, how fast the height of a thing's centre over the fixed frame's zero may change: slopes, at speed."""
+NUMBERS = BELIEFS + 9
+GROUP, LABEL, BORN, SEEN, PLACED, VERDICT = range(6)
+"""Rows of `Rows.facts`."""
+OPEN, REAL, GHOST = range(3)
+_PLACES, _COVERS = [0, 1, BELIEFS + 6], [*PLACE_COVER, BELIEFS + 7]
 
 
 @dataclass(slots=True)
 class Rows:
     """What is kept of N tracks; `take` and `append` keep all of it in step."""
 
-    beliefs: Beliefs
+    table: FloatArray
+    """(23, N) beliefs, and what follows, row by row."""
+    facts: IntArray
+    """(6, N) what follows then."""
     lives: list[Life]
-    jerkiness: FloatArray
-    """(N, 2) see `motion.predict`."""
-    group: IntArray
-    """(N,) number of the class group."""
-    lasting: FloatArray
-    """(N, 2, 2) see `Sightings`."""
-    bearing_rad: FloatArray
-    """In the base frame, when last seen."""
-    height_m: FloatArray
-    """Of the centres in the fixed frame."""
-    height_m2: FloatArray
-    """Variances of `height_m`."""
-    width_m: FloatArray
-    """As far as it has shown itself of late."""
 
     @classmethod
-    def none(cls) -> Rows:
-        empty = np.zeros(0)
-        return cls(
-            Beliefs.none(),
-            [],
-            np.zeros((0, 2)),
-            np.zeros(0, np.int64),
-            np.zeros((0, 2, 2)),
-            empty,
-            empty,
-            empty,
-            empty,
-        )
+    def none(cls, count: int = 0) -> Rows:
+        """Of no tracks, or of `count` that are still to be filled in."""
+        return cls(np.zeros((NUMBERS, count)), np.zeros((6, count), np.int64), [])
 
-    def take(self, rows: IntArray) -> Rows:
-        """Those of `rows`, copied."""
-        return Rows(
-            Beliefs(self.beliefs.mean[rows], self.beliefs.covariance[rows]),
-            [self.lives[i] for i in rows.tolist()],
-            self.jerkiness[rows],
-            self.group[rows],
-            self.lasting[rows],
-            self.bearing_rad[rows],
-            self.height_m[rows],
-            self.height_m2[rows],
-            self.width_m[rows],
-        )
+    @property
+    def beliefs(self) -> Beliefs:
+        """Of the motion."""
+        return Beliefs(self.table[:BELIEFS])
+
+    @property
+    def jerkiness(self) -> FloatArray:
+        """(2, N) see `motion.predict`."""
+        return self.table[BELIEFS : BELIEFS + 2]
+
+    @property
+    def lasting(self) -> FloatArray:
+        """(3, N) see `Sightings`."""
+        return self.table[BELIEFS + 2 : BELIEFS + 5]
+
+    @property
+    def bearing_rad(self) -> FloatArray:
+        """(N,) in the base frame, when last seen."""
+        return self.table[BELIEFS + 5, :]
+
+    @property
+    def height_m(self) -> FloatArray:
+        """(N,) of the centres in the fixed frame."""
+        return self.table[BELIEFS + 6, :]
+
+    @property
+    def height_m2(self) -> FloatArray:
+        """(N,) variances of `height_m`."""
+        return self.table[BELIEFS + 7, :]
+
+    @property
+    def width_m(self) -> FloatArray:
+        """(N,) as far as it has shown itself of late."""
+        return self.table[BELIEFS + 8, :]
+
+    @property
+    def group(self) -> IntArray:
+        """(N,) number of the class group."""
+        return self.facts[GROUP, :]
+
+    @property
+    def label(self) -> IntArray:
+        """(N,) number of the class."""
+        return self.facts[LABEL, :]
+
+    @property
+    def born_ns(self) -> IntArray:
+        """(N,) of the first sighting."""
+        return self.facts[BORN, :]
+
+    @property
+    def seen_ns(self) -> IntArray:
+        """(N,) of the last sighting."""
+        return self.facts[SEEN, :]
+
+    @property
+    def placed_ns(self) -> IntArray:
+        """(N,) of the last sighting with a position."""
+        return self.facts[PLACED, :]
+
+    @property
+    def verdict(self) -> IntArray:
+        """(N,) `OPEN`, `REAL` or `GHOST`."""
+        return self.facts[VERDICT, :]
+
+    def places(self) -> tuple[FloatArray, FloatArray]:
+        """(3, N) where they are in the fixed frame, and (4, N) its covariance: xx, xy, yy, zz; copied."""
+        return self.table.take(_PLACES, axis=0), self.table.take(_COVERS, axis=0)
+
+    def __len__(self) -> int:
+        return len(self.lives)
+
+    def take(self, columns: IntArray) -> Rows:
+        """Those of `columns`, copied."""
+        every = self.lives
+        lives = [every[i] for i in columns.tolist()]
+        return Rows(self.table.take(columns, axis=1), self.facts.take(columns, axis=1), lives)
 
     def append(self, new: Rows) -> Rows:
         """These and then the new ones."""
         return Rows(
-            Beliefs(
-                np.concatenate([self.beliefs.mean, new.beliefs.mean]),
-                np.concatenate([self.beliefs.covariance, new.beliefs.covariance]),
-            ),
+            np.concatenate([self.table, new.table], axis=1),
+            np.concatenate([self.facts, new.facts], axis=1),
             self.lives + new.lives,
-            np.concatenate([self.jerkiness, new.jerkiness]),
-            np.concatenate([self.group, new.group]),
-            np.concatenate([self.lasting, new.lasting]),
-            np.concatenate([self.bearing_rad, new.bearing_rad]),
-            np.concatenate([self.height_m, new.height_m]),
-            np.concatenate([self.height_m2, new.height_m2]),
-            np.concatenate([self.width_m, new.width_m]),
         )
 
-    def coast(self, seconds: float) -> None:
-        """All of it later by `seconds`, in place."""
-        motion.predict(self.beliefs, seconds, self.jerkiness)
-        self.height_m2 += HEIGHT_WALK * seconds
+    def later(self, seconds: float) -> Rows:
+        """All of it some time later, copied."""
+        out = Rows(self.table.copy(), self.facts.copy(), self.lives)
+        if self.lives:
+            out.table[:BELIEFS] = motion.predict(self.beliefs, seconds, self.jerkiness).table
+            out.height_m2[:] += HEIGHT_WALK * seconds
+        return out

@@ -4,19 +4,26 @@ A box that is drawn a tenth too high is a tenth too near, at any range. In the l
 the same for the near and the far, so that a filter neither trusts what looks near too much nor takes a far thing's
 uncertainty for a near one's. All polar values here are (logarithm of the range in metres, bearing in radians) about
 the vehicle.
+
+Arrays of the room have a column for each thing, and a row for each number of it: (2, N) places, (3, N) symmetric 2 x 2
+covariances as their entries xx, xy, yy. So each step of a formula is one operation over all things.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
 
 from perception_batch.geometry import SE3
 from perception_batch.types import FloatArray, FusedObject
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 _PERSISTENT = 0.5
 """Share of what is an image's own that stays for a while: a detector that draws a box too wide does so again."""
@@ -28,108 +35,200 @@ _PART_RAD2 = 0.02**2
 """Half of a car's width at 50 m: the middle of what shows is not the middle of the thing."""
 NEAREST_M = 0.5
 """Ranges below are taken for this: the logarithm ends at the vehicle's own origin."""
+_LEAST = np.array([[1e-6], [0.0], [1e-6]])
+"""A covariance that a fuser rounds to nothing must not stop the filter: a millimetre at a metre."""
+_NUMBERS = 12
+_OWN, _SHARED = attrgetter("own_m2"), attrgetter("shared_m")
+_FIRST, _SECOND = [0, 0, 1, 2], [0, 1, 1, 2]
 
 
 @dataclass(frozen=True, slots=True)
 class Sightings:
-    """M objects with a position, at one timestep."""
+    """M objects at one timestep; NaN where one has no position."""
 
-    place_m: FloatArray
-    """(M, 2) in the fixed frame."""
-    polar: FloatArray
-    """(M, 2) about the vehicle, with bearings in the fixed frame."""
-    noise: FloatArray
-    """(M, 2, 2) covariance of `polar`, as far as it is new in every sighting."""
-    lasting: FloatArray
-    """(M, 2, 2) covariance of `polar`, as far as it is the same again in the next sighting."""
-    height_m: FloatArray
-    """(M,) of the centres in the fixed frame."""
-    height_m2: FloatArray
-    """(M,) variances of `height_m`."""
+    table: FloatArray
+    """(12, M) what follows, row by row."""
+
+    @classmethod
+    def none(cls, count: int) -> Sightings:
+        """Of `count` objects without positions."""
+        return cls(np.full((_NUMBERS, count), np.nan))
+
+    @property
+    def place_m(self) -> FloatArray:
+        """(2, M) in the fixed frame."""
+        return self.table[0:2]
+
+    @property
+    def height_m(self) -> FloatArray:
+        """(M,) of the centres in the fixed frame."""
+        return self.table[2, :]
+
+    @property
+    def polar(self) -> FloatArray:
+        """(2, M) about the vehicle, with bearings in the fixed frame."""
+        return self.table[3:5]
+
+    @property
+    def noise(self) -> FloatArray:
+        """(3, M) covariance of `polar`, as far as it is new in every sighting."""
+        return self.table[5:8]
+
+    @property
+    def lasting(self) -> FloatArray:
+        """(3, M) covariance of `polar`, as far as it is the same again in the next sighting."""
+        return self.table[8:11]
+
+    @property
+    def height_m2(self) -> FloatArray:
+        """(M,) variances of `height_m`."""
+        return self.table[11, :]
 
     def __len__(self) -> int:
-        return len(self.place_m)
+        count: int = self.table.shape[1]
+        return count
 
-    def take(self, rows: Any) -> Sightings:
-        """Those of `rows`."""
-        parts = (self.place_m, self.polar, self.noise, self.lasting, self.height_m, self.height_m2)
-        return Sightings(*(part[rows] for part in parts))
+    def take(self, columns: IntArray) -> Sightings:
+        """Those of `columns`, copied."""
+        return Sightings(self.table.take(columns, axis=1))
 
-    def bearing_only(self, which: npt.NDArray[np.bool_]) -> Sightings:
-        """The same, with nothing said of the range of those of `which`, and a bearing as of a part of the thing."""
-        noise = self.noise.copy()
-        noise[which, 0, 0] = _ANY_RANGE
-        noise[which, 0, 1] = noise[which, 1, 0] = 0.0
-        noise[which, 1, 1] += _PART_RAD2
-        return replace(self, noise=noise)
+    def and_then(self, others: Sightings) -> Sightings:
+        """These and others after them."""
+        return Sightings(np.concatenate([self.table, others.table], axis=1))
 
-
-def sightings(objects: Sequence[FusedObject], odom_SE3_base: SE3) -> Sightings:
-    """Objects with positions, in the fixed frame."""
-    n = len(objects)
-    turn = odom_SE3_base.rotation
-    place, own, shared = np.zeros((n, 3)), np.zeros((n, 3, 3)), np.zeros((n, 2, 3))
-    if n:
-        np.concatenate([o.position_m for o in objects], out=place.reshape(-1))
-        np.concatenate([o.own_m2 for o in objects], out=own.reshape(-1, 3))
-        np.concatenate([o.shared_m for o in objects], out=shared.reshape(-1, 3))
-    place = place @ turn.T + odom_SE3_base.translation_m
-    lacking = ~np.isfinite(own.reshape(n, 9) @ np.ones(9) + shared.reshape(n, 6) @ np.ones(6))
-    if lacking.any():  # a fuser that does not tell them apart: all of it may be new in every image
-        whole = np.array([o.covariance_m2 for o in objects]).reshape(n, 3, 3)
-        own, shared = (
-            np.where(lacking[:, None, None], whole, own),
-            np.where(lacking[:, None, None], 0, shared),
-        )
-    own, shared = turn @ own @ turn.T, shared @ turn.T
-    height_m2 = own[:, 2, 2] + (shared[:, :, 2] ** 2).sum(axis=1)
-    flat = place[:, :2]
-    origin = odom_SE3_base.translation_m[:2]
-    slope = jacobian(flat, origin)
-    own = slope @ own[:, :2, :2] @ slope.transpose(0, 2, 1)
-    # A covariance that a fuser rounds to nothing must not stop the filter: a millimetre at a metre.
-    own[:, (0, 1), (0, 1)] += 1e-6
-    shared = shared[:, :, :2] @ slope.transpose(0, 2, 1)
-    common = shared.transpose(0, 2, 1) @ shared
-    return Sightings(
-        flat,
-        polar(flat, origin),
-        own + _CHANGING * common,
-        common + _PERSISTENT * own,
-        place[:, 2],
-        np.maximum(height_m2, 1e-6),
-    )
+    def forget_ranges(self, which: BoolArray) -> None:
+        """Say nothing of the range of those of `which`, and take their bearings for those of parts, in place."""
+        xx, xy, yy = self.noise
+        xx[which] = _ANY_RANGE
+        xy[which] = 0.0
+        yy[which] += _PART_RAD2
 
 
-def polar(place_m: FloatArray, origin_m: FloatArray) -> FloatArray:
-    """(N, 2) polar of (N, 2) places about an origin (2,)."""
-    off = place_m - origin_m
-    out = np.empty((len(off), 2))
-    np.log(np.maximum(np.hypot(off[:, 0], off[:, 1]), NEAREST_M), out=out[:, 0])
-    np.arctan2(off[:, 1], off[:, 0], out=out[:, 1])
-    return out
+def sightings(
+    objects: Sequence[FusedObject], position_m: FloatArray, placed: IntArray, odom_SE3_base: SE3
+) -> Sightings:
+    """Objects in the fixed frame.
+
+    Args:
+        objects: M of one timestep.
+        position_m: (M, 3) theirs.
+        placed: numbers of those with a position; the others are NaN.
+        odom_SE3_base: the vehicle's pose.
+    """
+    n = len(placed)
+    if not n:
+        return Sightings.none(len(objects))
+    items = objects if n == len(objects) else [objects[i] for i in placed.tolist()]
+    own: FloatArray = np.concatenate(list(map(_OWN, items))).reshape(n, 9)
+    shared: FloatArray = np.concatenate(list(map(_SHARED, items))).reshape(n, 6)
+    if not math.isfinite(np.add.reduce(own, axis=None) + np.add.reduce(shared, axis=None)):
+        # A fuser that does not tell them apart: all of it may be new in every image.
+        lacking = ~(np.isfinite(own).all(axis=1) & np.isfinite(shared).all(axis=1))
+        own[lacking] = np.array([o.covariance_m2 for o in items]).reshape(n, 9)[lacking]
+        shared[lacking] = 0.0
+    turn, origin = odom_SE3_base.rotation, odom_SE3_base.translation_m
+    out = Sightings(np.empty((_NUMBERS, n)))
+    np.add(turn @ position_m[placed].T, origin[:, None], out=out.table[:3])
+    views = Views.of(out.place_m, origin[:2, None])
+    out.polar[:] = views.polar
+    # The entries xx, xy, yy, zz of turn @ own @ turn.T.
+    entries = turn[_FIRST][:, :, None] * turn[_SECOND][:, None]
+    own = entries.reshape(4, 9) @ own.T
+    errors = turn @ shared.reshape(n, 2, 3).transpose(1, 2, 0)  # (2, 3, n)
+    off_x, off_y, off_z = errors[:, 0], errors[:, 1], errors[:, 2]
+    np.maximum(own[3] + np.add.reduce(off_z * off_z), 1e-6, out=out.height_m2)
+    fresh = turned(views.slope, own[:3])
+    fresh += _LEAST
+    x, y = views.slope
+    ranges, bearings = x * off_x + y * off_y, x * off_y - y * off_x
+    common = np.empty((3, n))
+    np.add.reduce(ranges * ranges, out=common[0])
+    np.add.reduce(ranges * bearings, out=common[1])
+    np.add.reduce(bearings * bearings, out=common[2])
+    np.add(fresh, _CHANGING * common, out=out.noise)
+    np.add(common, _PERSISTENT * fresh, out=out.lasting)
+    if n == len(objects):
+        return out
+    every = Sightings.none(len(objects))
+    every.table[:, placed] = out.table
+    return every
 
 
-def jacobian(place_m: FloatArray, origin_m: FloatArray) -> FloatArray:
-    """(N, 2, 2) derivative of `polar` by the place."""
-    off = place_m - origin_m
-    reach = np.hypot(off[:, 0], off[:, 1])
-    here = reach <= 1e-9
-    if here.any():  # at the origin any direction will do
-        off, reach = np.where(here[:, None], (1.0, 0.0), off), np.where(here, 1.0, reach)
-        scale = np.where(here, 1 / NEAREST_M, 1 / (reach * np.maximum(reach, NEAREST_M)))
-    else:
-        scale = 1 / (reach * np.maximum(reach, NEAREST_M))
-    out = np.empty((len(off), 2, 2))
-    x, y = scale * off[:, 0], scale * off[:, 1]
-    out[:, 0, 0], out[:, 0, 1], out[:, 1, 0], out[:, 1, 1] = x, y, -y, x
+@dataclass(frozen=True, slots=True)
+class Views:
+    """N places as they are seen from somewhere."""
+
+    table: FloatArray
+    """(5, N) what follows, row by row."""
+
+    @classmethod
+    def of(cls, place_m: FloatArray, origin_m: FloatArray) -> Views:
+        """Of (2, N) places, from origins (2, 1) or (2, N)."""
+        table = np.empty((5, place_m.shape[1]))
+        log_range, bearing, x, y, range_m = table
+        np.subtract(place_m, origin_m, out=table[2:4])
+        np.arctan2(y, x, out=bearing)
+        reach = np.hypot(x, y)
+        np.maximum(reach, NEAREST_M, out=range_m)
+        np.log(range_m, out=log_range)
+        _to_slopes(table[2:4], reach, range_m)
+        return cls(table)
+
+    @property
+    def polar(self) -> FloatArray:
+        """(2, N)."""
+        return self.table[0:2]
+
+    @property
+    def slope(self) -> FloatArray:
+        """(2, N) x and y, of which the derivative of `polar` by the place is ``[[x, y], [-y, x]]``."""
+        return self.table[2:4]
+
+    @property
+    def range_m(self) -> FloatArray:
+        """(N,)."""
+        return self.table[4, :]
+
+    def take(self, columns: IntArray) -> Views:
+        """Those of `columns`, copied."""
+        return Views(self.table.take(columns, axis=1))
+
+
+def slopes(place_m: FloatArray, origin_m: FloatArray) -> FloatArray:
+    """(2, N) see `Views.slope`; of (2, N) places, from origins (2, 1) or (2, N)."""
+    off: FloatArray = place_m - origin_m
+    reach = np.hypot(off[0], off[1])
+    _to_slopes(off, reach, np.maximum(reach, NEAREST_M))
+    return off
+
+
+def _to_slopes(off_m: FloatArray, reach_m: FloatArray, range_m: FloatArray) -> None:
+    """Make (2, N) offsets slopes, in place."""
+    at_origin = NEAREST_M * (reach_m <= 1e-9)  # there any direction will do
+    off_m[0] += at_origin
+    off_m /= (reach_m + at_origin) * range_m
+
+
+def turned(slope: FloatArray, cover: FloatArray) -> FloatArray:
+    """(3, N) ``J C J.T`` of (3, N) covariances, with J as in `Views.slope`."""
+    x, y = slope
+    cxx, cxy, cyy = cover
+    xx, yy, xy = x * x, y * y, x * y
+    cross = 2 * xy * cxy
+    out = np.empty((3, len(x)))
+    out[0] = xx * cxx + cross + yy * cyy
+    out[1] = xy * (cyy - cxx) + (xx - yy) * cxy
+    out[2] = yy * cxx - cross + xx * cyy
     return out
 
 
 def from_polar(slope: FloatArray) -> FloatArray:
-    """Inverses of (N, 2, 2) jacobians: their rows are orthogonal and equally long."""
-    back: FloatArray = slope.transpose(0, 2, 1) / (slope[:, :1, :] ** 2).sum(axis=2, keepdims=True)
-    return back
+    """(2, N) the slopes of the way back, for `turned`: of the inverses of those."""
+    x, y = slope
+    scale = 1 / (x * x + y * y)
+    out = np.empty_like(slope)
+    out[0], out[1] = scale * x, -scale * y
+    return out
 
 
 def turned_within_half(angles_rad: FloatArray) -> FloatArray:

@@ -93,18 +93,26 @@ class TableFile:
         """Rows from one Arrow array a column, in the order of the schema."""
         return pa.RecordBatch.from_arrays([columns[name] for name in self._schema.names], schema=self._schema)
 
+    def check(self, timestep: int | None = None) -> None:
+        """Whether rows can be added.
+
+        Raises:
+            ValueError: the file is closed, or the timestep comes after one of a later row group.
+        """
+        if self._file is None:
+            raise ValueError(f"{self.path.name}: written to after it was closed")
+        if timestep is not None and timestep // TIMESTEPS_PER_GROUP < self._group:
+            raise ValueError(f"{self.path.name}: timestep {timestep} comes after one of a later group")
+
     def add(self, batch: pa.RecordBatch, timestep: int | None = None) -> None:
         """Add rows; with `timestep` they belong to it, and timesteps come in rising order.
 
         Raises:
             WriteError: the disk is full or refuses; the file is gone then.
         """
-        if self._file is None:
-            raise ValueError(f"{self.path.name}: written to after it was closed")
+        self.check(timestep)
         if timestep is not None:
             group = timestep // TIMESTEPS_PER_GROUP
-            if group < self._group:
-                raise ValueError(f"{self.path.name}: timestep {timestep} comes after one of a later group")
             if group > self._group:
                 self._flush(self._pending_rows)
                 self._group = group

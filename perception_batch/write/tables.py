@@ -13,10 +13,13 @@ import pyarrow as pa
 from perception_batch.table_format import TableFormat
 from perception_batch.types import EgoPose, FrameRow, TimestepResult, TrackSummary
 from perception_batch.write import schemas
-from perception_batch.write.rows import TIMED, DriveFacts, ego_columns, frames_columns, tracks_columns
-from perception_batch.write.table_file import TableFile
+from perception_batch.write.result_columns import TIMED
+from perception_batch.write.rows import DriveFacts, ego_columns, frames_columns, tracks_columns
+from perception_batch.write.table_file import TIMESTEPS_PER_GROUP, TableFile
 
 _ROWS_AT_ONCE = 512
+_RESULTS_AT_ONCE = 64
+"""Timesteps whose rows are made together: some hundred kilobytes of results wait for it."""
 
 Row = TypeVar("Row")
 Self = TypeVar("Self", bound="_RowWriter[Any]")
@@ -35,23 +38,34 @@ class ResultTableWriter:
         self._facts = facts
         metadata = facts.metadata() if table == "timesteps" else {}
         self._file = TableFile(directory, table_format, metadata)
+        self._results: list[TimestepResult] = []
         self.path = self._file.path
 
-    @property
-    def rows(self) -> int:
-        """Rows so far."""
-        return self._file.rows
-
     def write(self, result: TimestepResult) -> None:
-        """Add the rows of one timestep."""
-        self._file.add(self._file.batch(self._columns(self._facts, result)), result.index)
+        """Add the rows of one timestep; results are gathered, so most calls are cheap."""
+        waiting = self._results
+        if waiting and (
+            len(waiting) >= _RESULTS_AT_ONCE
+            or waiting[-1].index // TIMESTEPS_PER_GROUP != result.index // TIMESTEPS_PER_GROUP
+        ):
+            self._hand_over()
+        self._file.check(result.index)
+        self._results.append(result)
+
+    def _hand_over(self) -> None:
+        results, self._results = self._results, []
+        if results:
+            columns = self._columns(self._facts, results)
+            self._file.add(self._file.batch(columns), results[0].index)
 
     def close(self) -> None:
         """Put the file in its place; a second call does nothing."""
+        self._hand_over()
         self._file.close()
 
     def discard(self) -> None:
         """Leave nothing behind; does nothing after `close`."""
+        self._results = []
         self._file.discard()
 
 

@@ -20,7 +20,7 @@ from video_maker import (
 )
 
 from perception_batch.decode import decode_frame, pictures
-from perception_batch.decode.video import WINDOW
+from perception_batch.decode.packet_stream import WINDOW
 from perception_batch.geometry import SE3
 from perception_batch.types import (
     BrokenPayload,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
-import pytest
 from fusion.fuse_scene import LABELS, ONTOLOGY, Thing, box_of, detections_of, ring
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perception_batch.config import FuseConfig
 from perception_batch.fusion import open_fuser
+from perception_batch.fusion.boxes import Words
 from perception_batch.fusion.class_doubt import mixed
+from perception_batch.fusion.groups import Groups, decided
+from perception_batch.fusion.placed import Places
 from perception_batch.fusion.position import Views
 from perception_batch.types import FusedObject
 
@@ -57,17 +57,13 @@ def test_one_class_said_twice_is_no_doubt() -> None:
 
 def views(rng: np.random.Generator, n: int) -> Views:
     """Some, along rays from the origin."""
-    ray = np.concatenate([rng.normal(size=(n, 2)), 0.1 * rng.normal(size=(n, 1))], axis=1)
-    ray[:] = ray[0]
-    near = rng.uniform(5, 40, (n, 1))
-    lasting = np.stack([0.2 * near * ray, 0.1 * near * ray], axis=1)
-    root = rng.normal(size=(n, 3, 3))
-    jitter = root @ root.transpose(0, 2, 1)
-    total = jitter + lasting.transpose(0, 2, 1) @ lasting
-    known = np.ones(n, bool)
-    plane = total[:, :2, :2]
-    return Views(near * ray, plane, lasting[:, :, :2], total, jitter, lasting, known, known, near * (0.8, 1.2),
-                 (near * ray)[:, :2])  # fmt: skip
+    ray = np.array([[0.8], [0.6], [0.1 * rng.normal()]]) * np.ones(n)
+    near = rng.uniform(5, 40, n)
+    jitter, lasting = rng.uniform(0.1, 4, (3, n)), rng.uniform(0.1, 3, (3, n))
+    yes, plane = np.ones(n, bool), np.zeros((7, n))
+    return Views(
+        near * ray, ray, plane, jitter, lasting, yes, yes, np.stack([0.8 * near, near]), near * ray[:2]
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -75,35 +71,87 @@ def views(rng: np.random.Generator, n: int) -> Views:
 def test_a_mixture_has_the_mean_and_the_covariance_of_its_parts(seed: int, says: list[float]) -> None:
     rng = np.random.default_rng(seed)
     of = views(rng, len(says) + 1)
+    whole = Places.of_views(of)
     rows = list(range(1, len(says) + 1))
-    out = mixed(of, [(rows, says), (rows[:1], says[:1])])
-    assert len(out.position_m) == len(says) + 3
+    out = mixed(of, [(rows[:1], says[:1]), (rows, says)])
     share = np.array(says) / sum(says)
-    mean = sum(w * of.position_m[k] for w, k in zip(share, rows, strict=True))
+    mean = sum(w * whole.position_m[k] for w, k in zip(share, rows, strict=True))
     spread = sum(
-        w * (of.total_m2[k] + np.outer(of.position_m[k] - mean, of.position_m[k] - mean))
+        w * (whole.total_m2[k] + np.outer(whole.position_m[k] - mean, whole.position_m[k] - mean))
         for w, k in zip(share, rows, strict=True)
     )
-    at = len(says) + 1
-    np.testing.assert_allclose(out.position_m[at], mean, atol=1e-9)
-    np.testing.assert_allclose(out.total_m2[at], spread, rtol=1e-6, atol=1e-6)
-    parts = out.jitter_m2[at] + out.lasting_m[at].T @ out.lasting_m[at]
+    np.testing.assert_allclose(out.position_m[1], mean, atol=1e-9)
+    np.testing.assert_allclose(out.total_m2[1], spread, rtol=1e-6, atol=1e-6)
+    parts = out.jitter_m2[1] + out.lasting_m[1].T @ out.lasting_m[1]
     np.testing.assert_allclose(parts, spread, rtol=1e-6, atol=1e-6)
-    assert np.linalg.eigvalsh(out.jitter_m2[at]).min() > -1e-6
-    assert out.lasting_m[at, 0] @ of.lasting_m[1, 0] > 0  # farther is farther, in every view
-    for name in Views.__slots__:  # what needs no mixing is the same to the byte
-        assert getattr(out, name)[at + 1].tobytes() == getattr(of, name)[rows[0]].tobytes()
-        assert getattr(out, name)[:at].tobytes() == getattr(of, name).tobytes()
+    assert np.linalg.eigvalsh(out.jitter_m2[1]).min() > -1e-6
+    assert out.lasting_m[1, 0] @ whole.lasting_m[1, 0] > 0  # farther is farther, in every view
+    np.testing.assert_allclose(out.position_m[0], whole.position_m[1], atol=1e-9)  # whoever else is asked
+    np.testing.assert_allclose(out.total_m2[0], whole.total_m2[1], rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("unknown", [1, 2])
-def test_a_place_that_is_not_known_has_no_part(unknown: int) -> None:
-    of = views(np.random.default_rng(1), 3)
-    known = of.known.copy()
-    known[unknown] = False
-    of = replace(of, known=known)
-    of.position_m[unknown], of.total_m2[unknown] = np.nan, np.nan
-    out = mixed(of, [([1, 2], [0.6, 0.3])])
-    assert out.position_m[3].tobytes() == of.position_m[1].tobytes()
-    assert out.known[3] == known[1]
-    assert mixed(of, []) is of
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_places_are_spread_along_their_rays_and_across(seed: int) -> None:
+    of = views(np.random.default_rng(seed), 3)
+    whole = Places.of_views(of)
+    for k in range(3):
+        ray, across, up = (
+            of.ray[:, k],
+            np.array([-of.ray[1, k], of.ray[0, k], 0.0]),
+            np.array([0.0, 0.0, 1.0]),
+        )
+        along, aside, upwards = of.jitter[:, k]
+        new = along * np.outer(ray, ray) + aside * np.outer(across, across) + upwards * np.outer(up, up)
+        size, ground = of.lasting[0, k] * ray + of.lasting[1, k] * up, of.lasting[2, k] * ray
+        np.testing.assert_allclose(whole.jitter_m2[k], new, atol=1e-12)
+        np.testing.assert_allclose(whole.lasting_m[k], [size, ground], atol=1e-12)
+        np.testing.assert_allclose(
+            whole.total_m2[k], new + np.outer(size, size) + np.outer(ground, ground), atol=1e-12
+        )
+        assert (whole.total_m2[k] == whole.total_m2[k].T).all()
+
+
+NAMES = ["car", "bus", "truck", "ambulance"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.0, 0.25, 0.5, 0.75])), min_size=1, max_size=3)),
+        max_size=8,
+    )
+)  # fmt: skip
+def test_what_a_thing_is_called_by_columns_and_one_by_one(
+    boxes: list[tuple[int, list[tuple[int, float]]]],
+) -> None:
+    boxes = [(g % (i + 1), says) for i, (g, says) in enumerate(boxes)]
+    # Groups are led by their first box, as association has them.
+    leader = np.array([next(j for j, (h, _) in enumerate(boxes) if h == g) for g, _ in boxes], np.int64)
+    words = [(i, kind, score) for i, (_, says) in enumerate(boxes) for kind, score in says]
+    columns = Words(
+        np.array([w[0] for w in words], np.int64), np.array([w[1] for w in words], np.int64), np.array([w[2] for w in words])
+    )  # fmt: skip
+    yaw = np.where(np.arange(len(boxes)) % 2 == 1, np.arange(len(boxes)) * 0.1, np.nan)
+    groups = Groups.led(leader, np.array([says[0][0] for _, says in boxes], np.int64), yaw)
+    of_box = np.empty(len(boxes), np.int64)
+    of_box[groups.box] = groups.of
+    by_name = np.array([sorted(NAMES).index(name) for name in NAMES])
+    kinds = decided(columns, of_box, len(groups.first), by_name)
+    slow: dict[int, list[int]] = {}
+    for box, first in enumerate(leader.tolist()):
+        slow.setdefault(first, []).append(box)
+    assert groups.counts.tolist() == [len(slow[first]) for first in sorted(slow)]
+    for number, first in enumerate(sorted(slow)):
+        members = slow[first]
+        start = int(groups.first[number])
+        assert groups.box[start : start + len(members)].tolist() == members
+        sums: dict[str, float] = {}
+        for box in members:
+            for kind, score in boxes[box][1]:
+                sums[NAMES[kind]] = sums.get(NAMES[kind], 0.0) + score
+        assert NAMES[kinds[number]] == min(sums, key=lambda name: (-sums[name], name))
+    lost = np.arange(len(slow)) % 2 == 0
+    left = groups.without(lost)
+    assert left.box.tolist() == [box for n, first in enumerate(sorted(slow)) if n % 2 for box in slow[first]]
+    assert left.counts.tolist() == [len(slow[first]) for n, first in enumerate(sorted(slow)) if n % 2]

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perception_batch.fusion.assignment import assignment
-from perception_batch.fusion.objects import combine
 from perception_batch.fusion.pairs import pairs_within
-from perception_batch.fusion.position import Sketch, Views
+from perception_batch.fusion.placed import Places, combine
+from perception_batch.fusion.position import Sketch
 from perception_batch.fusion.predicted import _near
 from perception_batch.fusion.suppress import duplicates
 from perception_batch.geometry import box_iou
@@ -46,25 +46,24 @@ def test_pairs_are_every_two_of_a_run(runs: list[int]) -> None:
 def test_no_box_and_track_within_the_gate_are_overlooked(seed: int, boxes: int, tracks: int) -> None:
     rng = np.random.default_rng(seed)
     gate = rng.uniform(1, 5)
-    about = Sketch(rng.uniform(-150, 150, (boxes, 2)), rng.uniform(0.1, 30, (boxes, 3)) * (1, 1, 0.01))
+    about = Sketch(rng.uniform(-150, 150, (2, boxes)), rng.uniform(0.1, 30, (3, boxes)) * [[1], [1], [0.01]])
     late_s = rng.choice([0.0, -0.05, 0.03], boxes)
-    place, velocity = rng.uniform(-150, 150, (tracks, 3)), rng.uniform(-30, 30, (tracks, 3))
+    place, velocity = rng.uniform(-150, 150, (2, tracks)), rng.uniform(-30, 30, (2, tracks))
     cov = rng.uniform(0.1, 30, (3, tracks)) * [[1], [1], [0.01]]
     for k in range(min(boxes, tracks)):  # some just within and some just beyond what may be
-        room = about.cover_m2[k, :2].sum() + cov[:2, k].sum() + 2 * 0.3**2
+        room = about.cover_m2[:2, k].sum() + cov[:2, k].sum() + 2 * 0.3**2
         edge = gate * np.sqrt(room) * rng.choice([0.5, 0.9999, 1.01])
         turn = rng.uniform(0, 2 * np.pi)
-        there = place[k, :2] + velocity[k, :2] * late_s[k]
-        about.place_m[k] = there + edge * np.array([np.cos(turn), np.sin(turn)])
+        there = place[:, k] + velocity[:, k] * late_s[k]
+        about.place_m[:, k] = there + edge * np.array([np.cos(turn), np.sin(turn)])
     may = rng.random((boxes, tracks)) < 0.8
-    place[rng.random(tracks) < 0.1] = np.nan
-    found = set(
-        zip(*(x.tolist() for x in _near(about, place, velocity, cov, late_s, gate, may)), strict=True)
-    )
+    place[:, rng.random(tracks) < 0.1] = np.nan
+    near = _near(about, place, velocity, cov, late_s, gate, may)
+    found = set(zip(*(x.tolist() for x in near), strict=True))
     for i in range(boxes):
         for j in range(tracks):
-            apart = about.place_m[i] - place[j, :2] - velocity[j, :2] * late_s[i]
-            room = about.cover_m2[i, :2].sum() + cov[:2, j].sum() + 2 * 0.3**2
+            apart = about.place_m[:, i] - place[:, j] - velocity[:, j] * late_s[i]
+            room = about.cover_m2[:2, i].sum() + cov[:2, j].sum() + 2 * 0.3**2
             excess = apart @ apart - gate**2 * room
             if not may[i, j] or np.isnan(excess) or excess > 0.01:
                 assert (i, j) not in found
@@ -72,21 +71,33 @@ def test_no_box_and_track_within_the_gate_are_overlooked(seed: int, boxes: int, 
                 assert (i, j) in found
 
 
-def test_objects_of_more_and_fewer_views_do_not_touch_each_other() -> None:
-    rng = np.random.default_rng(2)
-    root, lasting = rng.normal(size=(6, 3, 3)), rng.normal(size=(6, 2, 3))
-    jitter = root @ root.transpose(0, 2, 1) + np.eye(3)
-    total = jitter + lasting.transpose(0, 2, 1) @ lasting
-    place, yes, flat = rng.normal(size=(6, 3)), np.ones(6, bool), np.zeros((6, 2))
-    of = Views(place, total[:, :2, :2], lasting[:, :, :2], total, jitter, lasting, yes, yes, flat, flat)
-    groups = [[0, 1], [2, 3, 4], [5, 1], [0, 1, 2, 3, 4, 5]]
-    together = combine(of, groups)
-    for k, rows in enumerate(groups):
-        for part, alone in zip(together, combine(of, [rows]), strict=True):
-            np.testing.assert_allclose(part[k], alone[0], rtol=1e-12, atol=1e-12)
-    information = np.linalg.inv(total[:2])
-    mean = np.linalg.solve(information.sum(axis=0), np.einsum("kij,kj->i", information, place[:2]))
-    np.testing.assert_allclose(together[0][0], mean, atol=1e-9)
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), sizes=st.lists(st.integers(2, 6), min_size=1, max_size=5))
+def test_objects_of_several_views_are_as_each_view_by_view_alone(seed: int, sizes: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    n = sum(sizes)
+    root, lasting = rng.normal(size=(n, 3, 3)), rng.normal(size=(n, 2, 3))
+    views = Places.of(rng.normal(size=(n, 3)), root @ root.transpose(0, 2, 1) + np.eye(3), lasting)
+    counts = np.array(sizes)
+    first = counts.cumsum() - counts
+    together = combine(views, first, counts)
+    for k, (start, count) in enumerate(zip(first, sizes, strict=True)):
+        rows = range(start, start + count)
+        information = {i: np.linalg.inv(views.total_m2[i]) for i in rows}
+        whole = np.linalg.inv(sum(information.values()))
+        mean = whole @ sum(information[i] @ views.position_m[i] for i in rows)
+        weight = {i: whole @ information[i] for i in rows}
+        lasts = sum(lasting[i] @ weight[i].T for i in rows)
+        alone = sum(weight[i] @ views.jitter_m2[i] @ weight[i].T for i in rows)
+        off = {i: views.position_m[i] - mean for i in rows}
+        ratio = sum(off[i] @ information[i] @ off[i] for i in rows) / (3 * (count - 1))
+        alone = alone + max(ratio - 1, 0) * (alone + lasts.T @ lasts)
+        np.testing.assert_allclose(together.position_m[k], mean, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(together.lasting_m[k], lasts, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(together.jitter_m2[k], alone, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(together.total_m2[k], alone + lasts.T @ lasts, rtol=1e-9, atol=1e-9)
+        for square in (together.total_m2[k], together.jitter_m2[k]):
+            assert (square == square.T).all()
 
 
 @settings(max_examples=80, deadline=None)
@@ -95,8 +106,8 @@ def test_duplicates_are_those_of_each_camera_alone(rows: list[tuple[int, int, in
     rows.sort(key=lambda row: row[4])
     xyxy = np.array([(x, y, x + w, y + h) for x, y, w, h, _, _ in rows], float).reshape(-1, 4)
     camera = np.array([row[4] for row in rows], np.int64)
-    groups = [row[5] for row in rows]
-    slow: dict[int, list[int]] = {}
+    groups = np.array([ord(row[5]) for row in rows], np.int64)
+    slow: list[tuple[int, int]] = []
     gone: set[int] = set()
     for i in range(len(rows)):
         for j in range(i + 1, len(rows)):
@@ -107,6 +118,7 @@ def test_duplicates_are_those_of_each_camera_alone(rows: list[tuple[int, int, in
             smaller = min(np.prod(xyxy[k, 2:] - xyxy[k, :2]) for k in (i, j))
             inside = (sides > 0).all() and np.prod(sides) >= 0.9 * smaller
             if iou >= 0.7 or (inside and iou >= 0.75 * 0.7):
-                slow.setdefault(i, []).append(j)
+                slow.append((i, j))
                 gone.add(j)
-    assert duplicates(xyxy, camera, groups, 0.7) == slow
+    kept, others = duplicates(xyxy, camera, groups, 0.7)
+    assert list(zip(kept.tolist(), others.tolist(), strict=True)) == slow

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 from track.track_scene import CAMERA, RIG, Seen, timestep, track
@@ -13,7 +15,19 @@ from track.track_scene import CAMERA, RIG, Seen, timestep, track
 from perception_batch.geometry import SE3
 from perception_batch.track.close_by import close_by
 from perception_batch.track.hiding import hidden_below
-from perception_batch.types import Detections
+from perception_batch.track.shown import shown
+from perception_batch.types import Detections, FusedObject
+
+
+def hidden(
+    objects: Sequence[FusedObject], boxes: Mapping[str, npt.NDArray[np.float32]]
+) -> npt.NDArray[np.bool_]:
+    object_of = {camera: np.full(len(found), -1, np.int32) for camera, found in boxes.items()}
+    for number, item in enumerate(objects):
+        for o in item.observations:
+            object_of[o.camera][o.detection] = number
+    return hidden_below(shown(boxes, object_of, {}), len(objects))
+
 
 NUMBER = st.integers(0, 40).map(float)
 
@@ -23,7 +37,7 @@ def test_hidden_below_as_an_eye_would_say(corners: list[tuple[float, float, floa
     boxes = [(x, y, x + 1 + w, y + 1 + h) for x, y, w, h in corners]
     seen = [Seen((20.0, 0.0), box=box) for box in boxes]
     result = timestep(0, seen)
-    found = hidden_below(result.fusion.objects, {CAMERA: result.detections[CAMERA].xyxy})
+    found = hidden(result.fusion.objects, {CAMERA: result.detections[CAMERA].xyxy})
     for i, (left, high, right, low) in enumerate(boxes):
         expected = False
         for x1, y1, x2, y2 in boxes:
@@ -40,9 +54,9 @@ def test_a_camera_that_sees_the_feet_is_believed() -> None:
     again = timestep(0, [other]).fusion.objects[0]
     both = replace(first, observations=(*again.observations, *first.observations))
     boxes = {CAMERA: result.detections[CAMERA].xyxy, "cam_back": np.array([[10, 10, 20, 20]], np.float32)}
-    assert hidden_below([first, second], boxes).tolist() == [True, False]
-    assert hidden_below([both, second], boxes).tolist() == [False, False]
-    assert hidden_below([], {}).tolist() == []
+    assert hidden([first, second], boxes).tolist() == [True, False]
+    assert hidden([both, second], boxes).tolist() == [False, False]
+    assert hidden([], {}).tolist() == []
 
 
 def test_who_steps_out_from_behind_a_car_was_there_before() -> None:

@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from track.track_scene import START_NS, Seen, timestep, track
 
-from perception_batch.track import following, matching, motion
+from perception_batch.track import following, matching
 from perception_batch.track.lives import Life
-from perception_batch.track.motion import Beliefs
 from perception_batch.track.rejoining import may_rejoin
-from perception_batch.track.sighting import Sightings
+from perception_batch.track.sighting import Sightings, Views, turned
 from perception_batch.types import TimestepResult
 
 
@@ -60,7 +59,7 @@ def test_a_young_track_that_goes_on_where_one_was_lost_is_that_one(monkeypatch: 
         START_NS + 6_900_000_000,
     )
     assert summary.observed == sum(len(reappearing(k)) for k in range(70))
-    monkeypatch.setattr(following, "rejoin", lambda *_: None)
+    monkeypatch.setattr(following, "rejoin", lambda *_: [])
     without = track(drive)
     assert {i for ids in without.tracks() for i in ids} == {0, 1}
 
@@ -84,15 +83,17 @@ def test_only_what_was_real_and_seen_lately_goes_on(verdict: str, unseen_ns: int
 
 def test_of_two_tracks_at_one_place_the_surer_one_is_seen() -> None:
     """Else one that was lost long ago, and may be anywhere, would be as good a guess for everything."""
-    place = np.array([[20.0, 3.0]])
-    covariance = np.stack([np.eye(4) * 0.1, np.eye(4) * 30.0])
-    beliefs = motion.in_polar(Beliefs(np.tile([20.0, 3.0, 0.0, 0.0], (2, 1)), covariance), np.zeros(2))
-    polar = beliefs.mean[:1, :2] + [0.01, 0.002]
-    noise = np.diag([0.03**2, 0.005**2])[None]
-    seen = Sightings(place, polar, noise, noise, np.zeros(1), np.ones(1))
-    distance2, room = matching.distances2(beliefs, seen, np.zeros((2, 1)))
-    assert distance2[0, 0] > distance2[1, 0]
-    assert (distance2 + room)[0, 0] < (distance2 + room)[1, 0]
+    place = np.array([[20.0, 20.0], [3.0, 3.0]])
+    views = Views.of(place, np.zeros((2, 1)))
+    cover = turned(views.slope, np.array([[0.1, 30.0], [0.0, 0.0], [0.1, 30.0]]))
+    none, noise = np.zeros(2), np.array([[0.03**2], [0.0], [0.005**2]])
+    seen = Sightings.none(1)
+    seen.polar[:], seen.noise[:] = views.polar[:, :1] + [[0.01], [0.002]], noise
+    expected = matching.Expected(views.polar, cover, none, none.astype(int), none.astype(int))
+    both, only = np.array([0, 1]), np.zeros(2, int)
+    distance2, room, _ = matching.distances2(expected, seen, np.zeros(1), both, only)
+    assert distance2[0] > distance2[1]
+    assert (distance2 + room)[0] < (distance2 + room)[1]
 
 
 COMINGS = st.lists(

@@ -123,7 +123,7 @@ def test_how_many_sightings_of_how_many_chances(chances: int, seen: int, cut: bo
     from perception_batch.config import TrackConfig
 
     life = Life(
-        0, "vehicle", 10, chances=chances, sightings=seen, score_total=0.9 * seen, seen_ns=[10], missed=1
+        0, "vehicle", 10, chances=chances, sightings=seen, votes={"car": 0.9 * seen}, seen_ns=[10], missed=1
     )
     life.end(20, 1_000_000_000, TrackConfig(), cut=cut)
     assert life.verdict == verdict

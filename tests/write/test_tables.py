@@ -31,6 +31,7 @@ from perception_batch.write import (
     write_rig,
 )
 from perception_batch.write import table_file as table_file_module
+from perception_batch.write import tables as tables_module
 from perception_batch.write.schemas import FRAMES
 from perception_batch.write.table_file import TIMESTEPS_PER_GROUP, TableFile
 
@@ -282,6 +283,45 @@ def test_tables_made_again_from_the_stored_ones_are_equal_to_the_byte(tmp_path: 
     for table in TABLES:
         name = f"{table}.parquet"
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize("at_once", [1, 7])
+def test_how_many_results_become_rows_together_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    results = drive(TIMESTEPS_PER_GROUP + 90)
+    del results[20:150], results[100:103]
+    write(tmp_path / "a", results)
+    monkeypatch.setattr(tables_module, "_RESULTS_AT_ONCE", at_once)
+    write(tmp_path / "b", results)
+    for table in TABLES:
+        name = f"{table}.parquet"
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_positions_in_the_fixed_frame_are_those_of_each_object_alone(tmp_path: Path) -> None:
+    results = drive(80, most=12)
+    write(tmp_path, results)
+    rows = iter(pq.read_table(tmp_path / "objects.parquet").to_pylist())
+    for result in results:
+        for item, row in zip(result.fusion.objects, rows, strict=False):
+            got = [row[f"odom_{axis}_m"] for axis in "xyz"]
+            if result.ego is None or not item.has_position:
+                assert got == [None] * 3
+            else:
+                assert got == result.ego.odom_SE3_base.apply(item.position_m).tolist()  # to the bit
+    assert next(rows, None) is None
+
+
+def test_boxes_with_holes_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, drive(5))
+    path = tmp_path / "detections.parquet"
+    table = pq.read_table(path)
+    column = pa.array([None, *table["score"].to_pylist()[1:]], pa.float32())
+    at = table.schema.get_field_index("score")
+    pq.write_table(table.set_column(at, "score", column).replace_schema_metadata(table.schema.metadata), path)
+    with pytest.raises(LogError, match="null"):
+        list(read_stored_timesteps(tmp_path))
 
 
 def test_ego_poses_read_back(tmp_path: Path) -> None:

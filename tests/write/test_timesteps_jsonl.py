@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from write.drive_of_results import CAMERAS, FACTS, FIRST_NS, STEP_NS, drive
+from write.json_oracle import timestep_dict
 
 from perception_batch.errors import LogError
-from perception_batch.write import JsonLinesWriter, WriterGroup, read_timesteps
+from perception_batch.types import FusedObject, TimestepResult
+from perception_batch.write import DriveFacts, JsonLinesWriter, WriterGroup, read_timesteps
+from perception_batch.write.timestep_line import LineMaker, _rounded, _scale
 
 
 def lines(directory: Path, n: int = 20, form: Any = "jsonl") -> list[dict[str, Any]]:
@@ -102,3 +108,78 @@ def test_damaged_lines_are_named(tmp_path: Path) -> None:
     assert next(reader) == {"index": 0}
     with pytest.raises(LogError, match="line 2"):
         next(reader)
+
+
+# ---------------------------------------------------------------------- made of pieces, as json.dumps would
+
+DIGITS = (2, 3, 4, 6)
+HALVES = st.builds(
+    lambda whole, digits: (whole + 0.5) / 10**digits, st.integers(-(10**9), 10**9), st.sampled_from(DIGITS)
+)
+
+
+def as_json(facts: DriveFacts, result: TimestepResult) -> str:
+    return json.dumps(timestep_dict(facts, result), allow_nan=False, separators=(", ", ": "))
+
+
+@given(values=st.lists(st.one_of(st.floats(), HALVES, st.floats(-100, 100)), min_size=1, max_size=30))
+@example(
+    values=[0.0005, -0.0, -1e-9, 2.5e-7, 1.0005, 2.675, 1e300, 1e22, 4503599627370497.5, math.inf, math.nan]
+)
+def test_many_numbers_are_rounded_as_each_alone(values: list[float]) -> None:
+    table = np.repeat(np.array(values)[:, None], len(DIGITS), axis=1)
+    for row, value in zip(_rounded(table, _scale(*DIGITS)), values, strict=True):
+        for got, digits in zip(row, DIGITS, strict=True):
+            expected = round(value, digits) + 0.0
+            assert repr(got) == repr(expected)
+
+
+def dressed(result: TimestepResult, item: FusedObject, number: int) -> FusedObject:
+    """An object with all that may be known, of which each lacks something else."""
+    rng = np.random.default_rng(result.index * 100 + number)
+    nan = float("nan")
+    some = rng.normal(0, 3, (3, 3))
+    return dataclasses.replace(
+        item,
+        track_id=-1 if number % 4 == 0 else 10**number,
+        label=("car", 'a "b" \\ \u00e9 \x07', "person")[number % 3],
+        position_m=np.array([-0.0, -1e-9, nan])
+        if number % 5 == 1
+        else rng.normal(0, 30, 3).round(number % 5),
+        covariance_m2=np.full((3, 3), nan) if number % 5 == 2 else some @ some.T * 10.0 ** -(number % 9),
+        size_lwh_m=np.full(3, nan) if number % 5 == 3 else np.array([4.61, 1.95, 1.7]),
+        velocity_mps=np.full(3, nan) if number % 5 == 4 else rng.normal(0, 1e-3, 3),
+        yaw_rad=nan if number % 3 == 0 else -0.0 if number % 3 == 1 else math.pi,
+        filled=number % 2 == 0,
+    )
+
+
+@pytest.mark.parametrize("base_frame", ["base_link", ""])
+@pytest.mark.parametrize("has_ego", [True, False])
+def test_lines_are_what_json_makes_of_the_same_objects(base_frame: str, *, has_ego: bool) -> None:
+    facts = dataclasses.replace(
+        FACTS, base_frame=base_frame, has_ego=has_ego, labels={0: 'per"son', 2: "\u8eca"}
+    )
+    maker = LineMaker(facts)
+    for result in drive(60, most=12):
+        objects = tuple(dressed(result, item, k) for k, item in enumerate(result.fusion.objects))
+        for fusion in (
+            dataclasses.replace(result.fusion, objects=objects),
+            dataclasses.replace(result.fusion, objects=objects, object_of={}, suppressed={}),
+        ):
+            some = dataclasses.replace(result, fusion=fusion)
+            assert maker.line(some) == as_json(facts, some)
+
+
+def test_a_number_that_json_does_not_know_is_refused(tmp_path: Path) -> None:
+    result = next(r for r in drive(10) if r.fusion.objects and r.ego is not None)
+    camera = next(c for c, boxes in result.detections.items() if "" in result.fusion.suppressed[c])
+    result.detections[camera].xyxy[result.fusion.suppressed[camera].index(""), 2] = np.inf
+    with pytest.raises(ValueError, match="not finite"):
+        LineMaker(FACTS).line(result)
+    with pytest.raises(ValueError, match="JSON"):
+        as_json(FACTS, result)
+    worst = dataclasses.replace(result.fusion.objects[0], score=float("nan"))
+    fusion = dataclasses.replace(result.fusion, objects=(worst,))
+    with pytest.raises(ValueError, match="not finite"):
+        LineMaker(FACTS).line(dataclasses.replace(result, detections={}, fusion=fusion))

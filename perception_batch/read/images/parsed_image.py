@@ -125,7 +125,15 @@ def _video(image: ImageMessage, codec: str, extradata: bytes = b"") -> ParsedIma
     size = believed(packet.width_px, packet.height_px)
     if size == (0, 0):
         size = believed(image.width_px, image.height_px)
-    payload = VideoPayload(data, codec, packet.is_key, extradata=extradata)
+    payload = VideoPayload(
+        data,
+        codec,
+        packet.is_key,
+        extradata=extradata,
+        is_restart=packet.is_restart,
+        is_leading=packet.is_leading,
+        has_picture=packet.has_picture,
+    )
     return ParsedImage(True, image.stamp_ns, image.frame_id, codec, *size, False, payload, packet)
 
 

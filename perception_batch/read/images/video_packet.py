@@ -56,6 +56,11 @@ class PacketFacts:
     """The parameter sets in the packet, as a decoder takes them before a key frame (Annex B, or an OBU)."""
     has_lengths: bool = False
     """NAL units come with lengths, not start codes."""
+    is_restart: bool = False
+    """As in `VideoPayload`. An H.264 picture from which decoding merely recovers is none: later ones may still refer
+    to what was before it."""
+    is_leading: bool = False
+    """As in `VideoPayload`."""
 
     @property
     def is_key(self) -> bool:
@@ -93,7 +98,7 @@ def packet_facts(codec: str, data: bytes | memoryview, extradata: bytes = b"") -
             return _av1_facts(view, extradata)
         if codec == "vp9":
             size = vp9_key_size(bytes(view[:32]))
-            return PacketFacts(size is not None, True, True, *(size or (0, 0)))
+            return PacketFacts(size is not None, True, True, *(size or (0, 0)), is_restart=size is not None)
     except MalformedHeader:
         pass
     return NOTHING
@@ -176,16 +181,18 @@ def _nal_facts(codec: str, data: memoryview, extradata: bytes) -> PacketFacts:
     outside, inside = _Sets(codec), _Sets(codec)
     length_size = outside.take_extradata(memoryview(extradata)[:_MAX_SETS_BYTES]) if extradata else 0
     lengths = [] if bytes(data[:4]) == b"\0\0\0\1" else _by_lengths(data, length_size or 4)
-    entry = picture = recovers = False
+    entry = picture = recovers = restart = leading = False
     for start, stop in lengths or _by_start_codes(data):
         kind = data[start] & 31 if codec == "h264" else data[start] >> 1 & 63
         if codec == "h264" and kind in (1, 2, 5):
             picture = True
-            entry = kind == 5 or (recovers and _is_intra(bytes(data[start : start + 32])))
+            restart = kind == 5
+            entry = restart or (recovers and _is_intra(bytes(data[start : start + 32])))
             break
         if codec == "h265" and kind < 32:
             picture = True
-            entry = 16 <= kind <= 21  # IRAP pictures (H.265, table 7-1)
+            entry = restart = 16 <= kind <= 21  # IRAP pictures (H.265, table 7-1)
+            leading = 6 <= kind <= 9  # RADL and RASL pictures
             break
         unit = data[start : _end(data, start) if stop is None else stop]
         if codec == "h264" and kind == 6:
@@ -194,7 +201,8 @@ def _nal_facts(codec: str, data: memoryview, extradata: bytes) -> PacketFacts:
             inside.take(unit)
     size = inside.size if inside.size[0] else outside.size
     sets = bytes(inside.data) if inside.complete else b""
-    return PacketFacts(entry, inside.complete or outside.complete, picture, *size, sets, bool(lengths))
+    has_sets = inside.complete or outside.complete
+    return PacketFacts(entry, has_sets, picture, *size, sets, bool(lengths), restart, leading)
 
 
 def _by_start_codes(data: memoryview) -> Iterator[tuple[int, int | None]]:
@@ -285,7 +293,9 @@ def _av1_facts(data: memoryview, extradata: bytes) -> PacketFacts:
         elif kind in (3, 6):  # a frame header, a frame
             # show_existing_frame, then frame_type: 0 is a key frame (AV1, 5.9.2).
             entry = still or (len(content) > 0 and not content[0] & 0xE0)
-            return PacketFacts(entry, has_sets, True, *size, sets)
+            # A key frame that is not shown resets nothing until it is (7.20).
+            restart = entry and (still or bool(content[0] & 0x10))
+            return PacketFacts(entry, has_sets, True, *size, sets, is_restart=restart)
     return PacketFacts(False, has_sets, False, *size, sets)
 
 

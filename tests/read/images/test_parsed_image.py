@@ -100,7 +100,7 @@ def test_video_of_every_message(codec: str) -> None:
     ):
         image = parse_image(message)
         assert (image.encoding, image.width_px, image.height_px) == (codec, *SIZE)
-        assert image.payload == VideoPayload(data, codec, True)
+        assert image.payload == VideoPayload(data, codec, True, is_restart=True)
 
 
 @pytest.mark.parametrize("codec", ["h264", "h265"])
@@ -142,12 +142,12 @@ def test_lengths_become_start_codes_in_a_log_and_stay_in_a_file() -> None:
     units = [part for part in (sets + rest).split(b"\0\0\0\1") if part]
     data = b"".join(len(unit).to_bytes(4, "big") + unit for unit in units)
     in_log = parse_image(json_message("CompressedVideo", data, format="h264"))
-    assert in_log.payload == VideoPayload(sets + rest, "h264", True)
+    assert in_log.payload == VideoPayload(sets + rest, "h264", True, is_restart=True)
     sps, pps = (part for part in sets.split(b"\0\0\0\1") if part)
     extradata = b"\1\x64\0\x1f\xff\xe1" + len(sps).to_bytes(2, "big") + sps + b"\1"
     extradata += len(pps).to_bytes(2, "big") + pps
     in_file = parse_image(file_message(f"{VIDEO_FILE} h264", data, extradata=extradata))
-    assert in_file.payload == VideoPayload(data, "h264", True, extradata=extradata)
+    assert in_file.payload == VideoPayload(data, "h264", True, extradata=extradata, is_restart=True)
     assert (in_file.width_px, in_file.height_px) == SIZE
 
 
