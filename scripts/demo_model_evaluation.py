@@ -123,10 +123,12 @@ def whole_chain(
     from dataclasses import replace
 
     from perception_batch.api import run
+    from perception_batch.demo import LABELS, MIN_SCORE
     from perception_batch.demo_command import demo_settings
     from perception_batch.demo_drive import built_in_drive, drive_settings
 
-    runs = out / hashlib.sha256(weights.read_bytes()).hexdigest()[:8]
+    made_with = weights.read_bytes() + repr((LABELS, MIN_SCORE)).encode()
+    runs = out / hashlib.sha256(made_with).hexdigest()[:8]
     figures: dict[str, dict[str, float]] = {}
     for seed in seeds:
         name = OWN if seed is None else str(seed)

@@ -200,11 +200,11 @@ def test_the_whole_chain_with_a_detector_that_knows_nothing(
 
 
 @pytest.mark.skipif(not MODEL_IS_THERE, reason="the built-in detector is not in the package")
-@pytest.mark.parametrize(("seed", "ap50", "idf1"), [(95001, 0.85, 0.85), (demo_drive.SEED, 0.8, 0.8)])
+@pytest.mark.parametrize("seed", [95001, demo_drive.SEED])
 def test_the_built_in_detector_reaches_its_figures(
-    seed: int, ap50: float, idf1: float, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    seed: int, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is promised, on a drive that nothing was trained on; the demo's own is harder (``MODEL_CARD.md`` has both)."""
+    """What is promised, on drives that nothing was trained on (``MODEL_CARD.md`` has more of them)."""
     settings = replace(drive_settings(), seed=seed)
     monkeypatch.setattr(demo_drive, "drive_settings", lambda: settings)
     monkeypatch.setenv("YOLO_OFFLINE", "true")
@@ -213,13 +213,13 @@ def test_the_built_in_detector_reaches_its_figures(
     assert found.pictures <= 600
     assert found.sync_exact == 1
     assert found.ap50 is not None
-    assert found.ap50 >= ap50
+    assert found.ap50 >= 0.85
     assert found.merge_f1 is not None
     assert found.merge_f1 >= 0.95
     assert found.range_error is not None
     assert found.range_error <= 0.08
     assert found.idf1 is not None
-    assert found.idf1 >= idf1
+    assert found.idf1 >= 0.85
 
 
 def test_scripts_demo_takes_a_log_or_nothing() -> None:
