@@ -120,16 +120,18 @@ def local_out(url: OutputUrl) -> Path:
     return url.folder(cache_dir())
 
 
-def url_files(job: Job, url: OutputUrl, note: Callable[[str, int, float], None] | None = None) -> UrlFiles:
-    """The files behind a drive's URL, tried again as the settings say."""
-    runs = job.config.runs
+def url_files(
+    url: OutputUrl,
+    backoff: Backoff,
+    note: Callable[[str, int, float], None] = lambda _why, _failures, _wait_s: None,
+) -> UrlFiles:
+    """The files behind a URL; `note` hears of errors that pass, and so does the log."""
 
     def on_retry(error: BaseException, failures: int, wait_s: float) -> None:
         _log.warning("%s: %s; again in %.0f s", url, printable(error), wait_s)
-        if note is not None:
-            note(printable(error), failures, wait_s)
+        note(printable(error), failures, wait_s)
 
-    return url.files(Backoff(runs.retries, runs.retry_wait_s), on_retry)
+    return url.files(backoff, on_retry)
 
 
 @contextmanager
@@ -150,7 +152,7 @@ def hold_output(job: Job, events: EventLog | None = None, *, pull: bool = True) 
         if job.url is None:
             yield DriveOutput(job.drive, lock)
             return
-        files = url_files(job, job.url, _noted(job, events))
+        files = url_files(job.url, _backoff(job), _noted(job, events))
         lease = stack.enter_context(UrlLease.take(files, job.drive))
         remote = _remote(job, files)
         if pull:
@@ -170,7 +172,7 @@ def attached_output(job: Job) -> DriveOutput:
     """
     if job.url is None:
         return DriveOutput(job.drive)
-    remote = _remote(job, url_files(job, job.url))
+    remote = _remote(job, url_files(job.url, _backoff(job)))
     remote.pull()
     return DriveOutput(job.drive, remote=remote)
 
@@ -183,7 +185,7 @@ def delivered_segment(job: Job, path: Path) -> str:
     """
     if job.url is None:
         return str(path)
-    return put_segment(url_files(job, job.url), job.drive, path)
+    return put_segment(url_files(job.url, _backoff(job)), job.drive, path)
 
 
 def collection_at(url: OutputUrl, out: Path, backoff: Backoff) -> CollectionAtUrl:
@@ -193,13 +195,13 @@ def collection_at(url: OutputUrl, out: Path, backoff: Backoff) -> CollectionAtUr
         ConfigError: no package opens it.
         WriteError: the store does not answer, or refuses.
     """
-
-    def on_retry(error: BaseException, _failures: int, wait_s: float) -> None:
-        _log.warning("%s: %s; again in %.0f s", url, printable(error), wait_s)
-
-    found = CollectionAtUrl(url.files(backoff, on_retry), out)
+    found = CollectionAtUrl(url_files(url, backoff), out)
     found.refresh()
     return found
+
+
+def _backoff(job: Job) -> Backoff:
+    return Backoff(job.config.runs.retries, job.config.runs.retry_wait_s)
 
 
 def _remote(job: Job, files: UrlFiles) -> DriveAtUrl:

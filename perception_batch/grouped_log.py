@@ -14,15 +14,11 @@ from perception_batch.trajectory import Trajectory
 from perception_batch.types import EncodedFrame
 
 
-def _no_one(_frame: EncodedFrame) -> None:
-    """Nobody wants to hear of it."""
-
-
 def grouped_log(
     opened: OpenDrive,
     config: RunConfig,
     rig: Rig | None = None,
-    on_other: Callable[[EncodedFrame], None] = _no_one,
+    on_other: Callable[[EncodedFrame], None] = lambda _: None,
 ) -> Iterator[Step]:
     """The timesteps of an open drive, as a run with the same settings groups them.
 

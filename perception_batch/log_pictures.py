@@ -19,10 +19,6 @@ IsStored = Callable[[int], bool]
 _log = logging.getLogger(__name__)
 
 
-def _no_one(_frame: EncodedFrame) -> None:
-    """Nobody wants to hear of it."""
-
-
 def decodable(
     source: FrameSource,
     selected: Sequence[str],
@@ -31,7 +27,7 @@ def decodable(
     *,
     sweeps: bool = False,
     is_stored: Callable[[], IsStored | None] = lambda: None,
-    on_other: Callable[[EncodedFrame], None] = _no_one,
+    on_other: Callable[[EncodedFrame], None] = lambda _: None,
 ) -> Iterator[LogItem]:
     """The log's items in their order; packets of video must be decoded in order, used or not.
 

@@ -107,8 +107,9 @@ class RunningSegments:
         plan, done = self._store.plan, []
         for segment in sorted(self._landed):
             at_ns = plan.origin_ns + segment * plan.length_ns
-            if not wants_tile(at_ns) and (found := self._store.read(segment)) is not None:
-                done += [segment] if found.facts.get(VIDEO_AS_TOLD) is True else []
+            found = None if wants_tile(at_ns) else self._store.read(segment)
+            if found is not None and found.facts.get(VIDEO_AS_TOLD) is True:
+                done.append(segment)
         starts, stops = _read_by_them_alone(plan, done)
 
         def is_stored(stamp_ns: int) -> bool:
@@ -195,9 +196,8 @@ class RunningSegments:
         self._on_dropped(path)
 
     def _land(self, segment: int, found: list[DetectedTimestep], *, is_new: bool) -> None:
-        if (
-            segment in self._closed
-        ):  # stamps that went back over a border: half a segment must not be taken for a whole one
+        if segment in self._closed:
+            # Stamps went back over a border: half a segment must not be taken for a whole one.
             self._drop(segment)
         elif is_new or segment in self._again:
             images = sum(len(step.frame_stamps_ns) for step in found)
@@ -205,9 +205,10 @@ class RunningSegments:
             facts = {**self._facts, "images": images, VIDEO_AS_TOLD: told}
             self._store.write(segment, SegmentContent(tuple(found)), facts)
             self._on_landed(segment, images)
-            self._told |= {segment} if told else set()
-            if told and segment in self._other_video:  # heard of while it was written
-                self._drop(segment)
+            if told:
+                self._told.add(segment)
+                if segment in self._other_video:  # heard of while it was written
+                    self._drop(segment)
         self._closed.add(segment)
 
 

@@ -18,7 +18,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from forked_child import start
 from patch_detector import PatchDetector
+from url_stores import SETTINGS
 
 from perception_batch import console, drive_output, drives_wanted, pipeline, replay
 from perception_batch.collection import RunRequest, run_all
@@ -28,13 +30,6 @@ from perception_batch.runs import OutputUrl
 BROKEN = 1
 """Images of the log that cannot be decoded: segments count them, the detector does not see them."""
 IMPORTED = (console, replay)  # before the first fork, as all that a run needs
-SETTINGS = [
-    "detect.image_size=96",
-    "render.video=false",
-    "runs.segment_s=0.5",
-    "runs.loss_limit_percent=50",
-    "runs.retry_wait_s=0.001",
-]
 
 
 class Noting(PatchDetector):
@@ -53,19 +48,11 @@ setattr(pipeline, "open_detector", Noting)  # noqa: B010
 setattr(drives_wanted, "known_sha256", lambda _: "0" * 64)  # noqa: B010
 
 
-def in_child(log: Path, url: str, scratch: Path) -> int:
-    """Begin a run in a child; gives its id."""
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 99
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        place = OutputUrl.parse(url, scratch)
-        out = drive_output.local_out(place) if place is not None else scratch
-        status = run_all(RunRequest((log,), out, load_config(None, SETTINGS), url=place))
-    finally:
-        os._exit(status)
+def run(log: Path, url: str, scratch: Path) -> int:
+    """The command `run`."""
+    place = OutputUrl.parse(url, scratch)
+    out = drive_output.local_out(place) if place is not None else scratch
+    return run_all(RunRequest((log,), out, load_config(None, SETTINGS), url=place))
 
 
 def look(url: str, drive: str) -> tuple[dict[str, int], str]:
@@ -107,7 +94,7 @@ def main(log: Path, work: Path, url: str, total: int, kills: int, seed: int) -> 
         shutil.rmtree(work / "s", ignore_errors=True)
         Path(Noting.notes).unlink(missing_ok=True)
         before, state = look(url, log.stem)
-        pid = in_child(log, url, work / "s")
+        pid = start(lambda: run(log, url, work / "s"))
         if seen["killed"] < kills:
             missing = total - sum(before.values())
             enough, until_s = rng.randint(1, max(1, missing - 2)), time.perf_counter() + 30

@@ -15,12 +15,12 @@ import signal
 import sys
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import av
 import pyarrow.parquet as pq
+from forked_child import start
 from patch_detector import PatchDetector
 
 from perception_batch import console, drives_wanted, pipeline, replay
@@ -32,19 +32,6 @@ IMPORTED = (console, replay)  # before the first fork, as all that a run needs
 SETTINGS = ["detect.image_size=160", "render.width_px=320", "runs.segment_s=2", "runs.loss_limit_percent=50"]
 setattr(pipeline, "open_detector", PatchDetector)  # noqa: B010
 setattr(drives_wanted, "known_sha256", lambda _: "0" * 64)  # noqa: B010
-
-
-def start(work: Callable[[], int]) -> int:
-    """Begin something in a child; gives its id."""
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 99
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        status = work()
-    finally:
-        os._exit(status)
 
 
 def run(log: Path, out: Path) -> int:

@@ -12,6 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "perception_batch"
 ROOMS = sorted(p.name for p in PACKAGE.iterdir() if (p / "__init__.py").is_file())
 GROUND = {
+    "assignment",
     "atomic",
     "lidar",
     "lenses",

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from log_writer import CameraSpec, write_log
 from patch_detector import PatchDetector, patches
-from url_stores import WRITES, ShakyStore, always, at_random
+from url_stores import SETTINGS, WRITES, ShakyStore, always, at_random
 
 from perception_batch import drive_output, drives_wanted, pipeline
 from perception_batch.cli import main
@@ -28,13 +28,6 @@ from perception_batch.job import Job
 from perception_batch.runs import Backoff, DriveAtUrl, OutputUrl, UrlLease
 from perception_batch.segment_work import detect_segment, prepare_drive
 
-SETTINGS = [
-    "detect.image_size=96",
-    "render.video=false",
-    "runs.segment_s=0.5",
-    "runs.loss_limit_percent=50",
-    "runs.retry_wait_s=0.001",
-]
 KILLS = {"file": 3, "s3": 2}
 IMAGES = 26 + 26 - 2 - 1
 """That can be decoded, of the longer log."""
@@ -122,20 +115,22 @@ def in_a_folder(log: Path, out: Path, *settings: str) -> dict[str, bytes]:
     return {f"{p.parent.name}/{p.name}": p.read_bytes() for p in files}
 
 
-@pytest.fixture(scope="module")
-def expected(log: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def expected_of(log: Path, out: Path) -> dict[str, bytes]:
+    """`in_a_folder` before any test has set its detector."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "open_detector", PatchDetector)
         patch.setattr(drives_wanted, "known_sha256", lambda _: "0" * 64)
-        return in_a_folder(log, tmp_path_factory.mktemp("expected"))
+        return in_a_folder(log, out)
+
+
+@pytest.fixture(scope="module")
+def expected(log: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return expected_of(log, tmp_path_factory.mktemp("expected"))
 
 
 @pytest.fixture(scope="module")
 def expected_short(short: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "open_detector", PatchDetector)
-        patch.setattr(drives_wanted, "known_sha256", lambda _: "0" * 64)
-        return in_a_folder(short, tmp_path_factory.mktemp("expected"))
+    return expected_of(short, tmp_path_factory.mktemp("expected"))
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,14 @@ import fsspec  # type: ignore[import-untyped]
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 
 WRITES = ("put_file", "pipe_file")
+SETTINGS = [
+    "detect.image_size=96",
+    "render.video=false",
+    "runs.segment_s=0.5",
+    "runs.loss_limit_percent=50",
+    "runs.retry_wait_s=0.001",
+]
+"""Of small runs to them."""
 
 
 class ShakyStore(MemoryFileSystem):  # type: ignore[misc]

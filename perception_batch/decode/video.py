@@ -31,17 +31,13 @@ from perception_batch.types import (
 _PATIENCE_FRAMES, _HURRY_FRAMES, _HURRY_BYTES = 2000, 100, 256 << 20
 
 
-def _nobody(_frame: EncodedFrame) -> None:
-    """Nobody wants to hear of it."""
-
-
 def pictures(
     items: Iterator[LogItem],
     *,
     max_image_mpx: float,
     threads: int = 0,
     is_stored: Callable[[int], bool] | None = None,
-    on_other: Callable[[EncodedFrame], None] = _nobody,
+    on_other: Callable[[EncodedFrame], None] = lambda _: None,
     count: PacketCount | None = None,
 ) -> Iterator[LogItem]:
     """The same items in the same order, every video packet replaced by its picture.

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from perception_batch.assignment import IntArray, assignment
 from perception_batch.calibration import FloatArray
-from perception_batch.fusion.assignment import IntArray, assignment
 from perception_batch.fusion.extent import facing
 from perception_batch.fusion.lens import BoxRays
 from perception_batch.fusion.position import Views

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from perception_batch.assignment import IntArray
 from perception_batch.calibration import FloatArray
 from perception_batch.config import CameraConfig
 from perception_batch.errors import printable
@@ -17,8 +18,6 @@ from perception_batch.ontology import Ontology
 from perception_batch.types import Detections, Observation, SuppressedReason
 
 logger = logging.getLogger(__name__)
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from perception_batch.assignment import IntArray
 from perception_batch.calibration import FloatArray, Intrinsics, Rig
 from perception_batch.config import CameraConfig, FuseConfig
 from perception_batch.errors import printable
-from perception_batch.fusion.assignment import IntArray
 from perception_batch.fusion.associate import Candidates, associate
 from perception_batch.fusion.boxes import Boxes, BoxSelector, Words
 from perception_batch.fusion.class_doubt import mixed

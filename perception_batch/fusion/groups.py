@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from perception_batch.assignment import IntArray
 from perception_batch.calibration import FloatArray
-from perception_batch.fusion.assignment import IntArray
 from perception_batch.fusion.boxes import Words
 from perception_batch.fusion.class_doubt import Mixture
 

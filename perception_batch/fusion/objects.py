@@ -88,7 +88,8 @@ class ObjectMaker:
         sizes = [self._sizes.get(name, self._nowhere) for name in names]
         sources = ["prior" if name in self._sizes else "unknown" for name in names]
         # A number that the model has no name for is not its number for anything.
-        columns = [self._ids.get(name, -1) for name in names], names, sizes, sources
+        numbers = [self._ids.get(name, -1) for name in names]
+        columns: tuple[Sequence[object], ...] = (numbers, names, sizes, sources)
         self._kinds = [np.empty(len(names), object) for _ in columns]
         for made, values in zip(self._kinds, columns, strict=True):
             for kind, value in enumerate(values):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from perception_batch.assignment import assignment
 from perception_batch.calibration import FloatArray
-from perception_batch.fusion.assignment import assignment
 from perception_batch.fusion.position import Sketch
 from perception_batch.types import Prediction
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,17 @@ from perception_batch.atomic import write_whole
 from perception_batch.errors import LockedError, LogError
 from perception_batch.runs.drive_at_url import trusted_manifest
 from perception_batch.runs.lock import Holder, locked
-from perception_batch.runs.run_record import FOLDER, MAX_BYTES, NAME
+from perception_batch.runs.run_record import FOLDER, MAX_BYTES, NAME, json_object
 from perception_batch.runs.segment_store import FOLDER as SEGMENTS
-from perception_batch.runs.segment_store import PLAN
+from perception_batch.runs.segment_store import PLAN, is_segment
 from perception_batch.runs.segments import SegmentPlan
-from perception_batch.runs.status import DriveStatus, collection_status, lock_path
+from perception_batch.runs.status import DriveStatus, collection_status, lock_path, segments_wanted
 from perception_batch.runs.url_files import RemoteFile, UrlFiles
-from perception_batch.runs.url_lease import LEASES, holder_at_url
+from perception_batch.runs.url_lease import holder_at_url, lease_name
 
 SEEN = "at_url.json"
 """Which ``run.json`` were fetched: name to token. It may be removed."""
-_MOST_WANTED = 1_000_000
 _MOST_NAME_BYTES = 240
-_SEGMENT = re.compile(r"^detect_[0-9]{5,18}\.zip$")
 _log = logging.getLogger(__name__)
 
 
@@ -77,7 +75,7 @@ class CollectionAtUrl:
             mine = _bytes_of(self.out / drive / NAME)
             data = fetched.get(f"{drive}/{NAME}", mine)
             if data is not None:
-                data = trusted_manifest(data, sizes[drive], f"{self.files.shown.rstrip('/')}/{drive}")
+                data = trusted_manifest(data, sizes[drive], self.files.place(drive))
                 if data != mine:
                     self._change(drive, data)
         for drive in here - there.keys():
@@ -103,27 +101,23 @@ class CollectionAtUrl:
         Raises:
             WriteError: the store does not answer, or refuses.
         """
-        leased = {name for name in self.listing if name.startswith(f"{LEASES}/")}
         segments: dict[str, int] = {}
         for name in self.listing:
             drive, _, rest = name.partition("/")
-            folder, _, file = rest.partition("/")
-            if folder == SEGMENTS and _SEGMENT.match(file):
+            if is_segment(rest):
                 segments[drive] = segments.get(drive, 0) + 1
 
         def at_work(drive: str) -> Holder | None:
-            return holder_at_url(self.files, drive) if f"{LEASES}/{drive}.json" in leased else None
+            return holder_at_url(self.files, drive) if lease_name(drive) in self.listing else None
 
         def landed(drive: str) -> tuple[int, int]:
             name = f"{drive}/{SEGMENTS}/{PLAN}"
             data = self.files.read(name) if name in self.listing else None
-            if data is None:
-                return segments.get(drive, 0), 0
-            try:
-                plan = SegmentPlan.from_json(data, Path(name))
-            except LogError:  # a plan that cannot be read is made anew by the next run
-                return segments.get(drive, 0), 0
-            return segments.get(drive, 0), plan.count if plan.count > _MOST_WANTED else len(plan.wanted())
+            plan = None
+            if data is not None:
+                with suppress(LogError):  # a plan that cannot be read is made anew by the next run
+                    plan = SegmentPlan.from_json(data, Path(name))
+            return segments.get(drive, 0), segments_wanted(plan)
 
         return collection_status(self.out, entries, at_work=at_work, landed=landed)
 
@@ -147,10 +141,9 @@ class CollectionAtUrl:
 
     def _seen(self) -> dict[str, Any]:
         try:
-            found = json.loads((self.out / FOLDER / SEEN).read_bytes())
-        except (OSError, ValueError, RecursionError):
+            return json_object((self.out / FOLDER / SEEN).read_bytes())
+        except OSError:
             return {}
-        return found if isinstance(found, dict) else {}
 
 
 def _is_folder_name(drive: str) -> bool:

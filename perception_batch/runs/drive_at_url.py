@@ -18,14 +18,13 @@ from typing import Any
 
 from perception_batch.atomic import PARTIAL_SUFFIX, write_whole
 from perception_batch.errors import WriteError, printable
-from perception_batch.runs.run_record import FINISHED, MAX_BYTES, NAME
+from perception_batch.runs.run_record import FINISHED, MAX_BYTES, NAME, json_object
 from perception_batch.runs.segment_file import MAX_BYTES as MOST_SEGMENT_BYTES
 from perception_batch.runs.segment_store import FOLDER as SEGMENTS
-from perception_batch.runs.segment_store import PLAN
+from perception_batch.runs.segment_store import PLAN, is_segment
 from perception_batch.runs.store_errors import StoreError
 from perception_batch.runs.url_files import Checked, RemoteFile, UrlFiles
 
-_SEGMENT = re.compile(rf"^{re.escape(SEGMENTS)}/detect_[0-9]{{5,18}}\.zip$")
 _LEFT_OVER = re.compile(rf"\.[0-9a-f]{{8}}{re.escape(PARTIAL_SUFFIX)}$")
 _PLAN = f"{SEGMENTS}/{PLAN}"
 _FINISHED_HERE = ".finished.json"
@@ -54,7 +53,7 @@ class DriveAtUrl:
         self._keep = keep_segments
         self._owned: dict[str, Checked | None] = {}
         self._pending: set[Path] = set()
-        self.place = f"{files.shown.rstrip('/')}/{drive}"
+        self.place = files.place(drive)
         """The drive's URL, for people."""
         self.begun = False
         """Whether anything was put."""
@@ -76,7 +75,7 @@ class DriveAtUrl:
                 )
             self._clear()
             return
-        run = _parsed(data)
+        run = json_object(data)
         self._owned = dict(_owned(run))
         if _is_ahead(self._finished_here(), run):  # stopped while it was put there
             self.finish()
@@ -107,7 +106,7 @@ class DriveAtUrl:
         fetched = 0
         for name, file in remote.items():
             path = self._directory / name
-            if not _SEGMENT.match(name) or file.size > MOST_SEGMENT_BYTES:
+            if not is_segment(name) or file.size > MOST_SEGMENT_BYTES:
                 continue
             if not path.is_file() or path.stat().st_size != file.size:
                 self._files.get(self._name(name), path)
@@ -298,7 +297,7 @@ def trusted_manifest(data: bytes, sizes: Mapping[str, int], place: str) -> bytes
         sizes: bytes of the drive's files, by name.
         place: the drive's URL, for the warning.
     """
-    run = _parsed(data)
+    run = json_object(data)
     if run.get("status") not in FINISHED:
         return data
     for name, facts in _owned(run).items():
@@ -319,7 +318,7 @@ def put_segment(files: UrlFiles, drive: str, path: Path) -> str:
     name = f"{drive}/{SEGMENTS}/{path.name}"
     files.put(path, name)
     path.unlink(missing_ok=True)
-    return f"{files.shown.rstrip('/')}/{name}"
+    return files.place(name)
 
 
 def _is_ahead(mine: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
@@ -355,17 +354,9 @@ def _owned(run: Mapping[str, Any]) -> Mapping[str, Checked | None]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return _parsed(path.read_bytes())
+        return json_object(path.read_bytes())
     except OSError:
         return {}
-
-
-def _parsed(data: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _as_bytes(run: Mapping[str, Any]) -> bytes:

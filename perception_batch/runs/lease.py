@@ -19,6 +19,7 @@ from typing import Any
 
 from perception_batch.atomic import disk_errors
 from perception_batch.errors import LockedError, printable
+from perception_batch.runs.run_record import json_object
 
 STALE_S = 600.0
 """Ten times the longest time between two renewals."""
@@ -110,14 +111,9 @@ def _read(path: Path) -> dict[str, Any] | None:
     """The contents of a lease; None where there is none, an empty object where it is no lease (half-written)."""
     try:
         with path.open("rb") as stream:
-            data = stream.read(_MOST_BYTES)
+            return json_object(stream.read(_MOST_BYTES))
     except OSError:
         return None
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def owner_facts() -> dict[str, Any]:

@@ -85,11 +85,8 @@ def parse_record(drive: str, data: bytes) -> RunRecord:
     damaged = RunRecord(drive, "damaged", digest)
     if len(data) > MAX_BYTES:
         return damaged
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
-        return damaged
-    if not isinstance(found, dict) or type(found.get("schema")) is not int:
+    found = json_object(data)
+    if type(found.get("schema")) is not int:
         return damaged
     if found["schema"] > SCHEMA:
         return RunRecord(drive, "newer", digest)
@@ -113,6 +110,15 @@ def parse_record(drive: str, data: bytes) -> RunRecord:
         exit_status if type(exit_status) is int else None,
         _text(found, "finished_utc"),
     )
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    """The JSON object that some bytes are; an empty one where they are none (half-written, say)."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def drive_folders(out: Path) -> Iterator[Path]:

@@ -37,6 +37,12 @@ class Made:
     precision: str
 
 
+def is_segment(name: str) -> bool:
+    """Whether the name of a file, from ``OUT/<drive>`` on, is that of a segment's."""
+    folder, _, file = name.partition("/")
+    return folder == FOLDER and _FILE.match(file) is not None
+
+
 def read_plan(directory: Path) -> SegmentPlan | None:
     """The plan that an earlier run of this drive has frozen; None where there is none that can be used.
 

@@ -14,6 +14,7 @@ from perception_batch.runs.lock import Holder, holder
 from perception_batch.runs.run_record import FOLDER
 from perception_batch.runs.segment_store import FOLDER as SEGMENTS
 from perception_batch.runs.segment_store import read_plan
+from perception_batch.runs.segments import SegmentPlan
 
 State = Literal["done", "partial", "running", "stopped", "failed", "missing", "unreadable"]
 STATES: tuple[State, ...] = ("done", "partial", "running", "stopped", "failed", "missing", "unreadable")
@@ -111,9 +112,14 @@ def _segments(directory: Path) -> tuple[int, int]:
         done = sum(path.suffix == ".zip" for path in (directory / SEGMENTS).iterdir())
     except OSError:
         done = 0
+    return done, segments_wanted(plan)
+
+
+def segments_wanted(plan: SegmentPlan | None) -> int:
+    """How many segments there will be; 0 without a plan."""
     if plan is None:
-        return done, 0
-    return done, plan.count if plan.count > _MOST_WANTED else len(plan.wanted())
+        return 0
+    return plan.count if plan.count > _MOST_WANTED else len(plan.wanted())
 
 
 def counts(statuses: Iterable[DriveStatus]) -> dict[State, int]:

@@ -100,6 +100,10 @@ class UrlFiles:
         """The same files, where nothing is tried again."""
         return UrlFiles(self._fs, self._root, self.shown, Backoff(retries=0))
 
+    def place(self, name: str) -> str:
+        """The URL of a file or folder, for people."""
+        return f"{self.shown.rstrip('/')}/{name}"
+
     # ------------------------------------------------------------------ looking
 
     def list(self, below: str = "") -> dict[str, RemoteFile]:
@@ -318,7 +322,7 @@ class UrlFiles:
         return f"{self._root}/{name}"
 
     def _shown(self, name: str) -> str:
-        return printable(f"{self.shown.rstrip('/')}/{name}" if name else self.shown)
+        return printable(self.place(name) if name else self.shown)
 
     def _aside(self, path: str) -> str:
         self._make_parent(path)

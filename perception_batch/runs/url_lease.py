@@ -20,7 +20,7 @@ from typing import Any
 from perception_batch.errors import LockedError, WriteError, printable
 from perception_batch.runs.lease import STALE_S, owner_facts, owner_lives
 from perception_batch.runs.lock import Holder
-from perception_batch.runs.run_record import FOLDER
+from perception_batch.runs.run_record import FOLDER, json_object
 from perception_batch.runs.url_files import UrlFiles
 
 LEASES = f"{FOLDER}/leases"
@@ -96,7 +96,7 @@ class UrlLease:
             return
         if found.get("token") != self.facts["token"]:
             raise LockedError(
-                f"{printable(self.files.shown)}/{printable(self.drive)}: {Holder.read(json.dumps(found).encode())} has taken "
+                f"{printable(self.files.place(self.drive))}: {Holder.read(json.dumps(found).encode())} has taken "
                 f"it over, because nothing was heard of this process for {self.facts['allowed_s']:.0f} s"
             )
         self.facts["allowed_s"] = allowed_s
@@ -130,7 +130,7 @@ def read_lease(files: UrlFiles, drive: str) -> dict[str, Any] | None:
         WriteError: the store does not answer, or refuses.
     """
     data = files.read(lease_name(drive), _MOST_BYTES)
-    return None if data is None else _parsed(data)
+    return None if data is None else json_object(data)
 
 
 def holder_at_url(files: UrlFiles, drive: str) -> Holder | None:
@@ -151,7 +151,7 @@ def holder_at_url(files: UrlFiles, drive: str) -> Holder | None:
 
 def _held(files: UrlFiles, drive: str, found: Mapping[str, Any]) -> LockedError:
     return LockedError(
-        f"{printable(files.shown)}/{printable(drive)}: {Holder.read(json.dumps(dict(found)).encode())} works on it; try again when "
+        f"{printable(files.place(drive))}: {Holder.read(json.dumps(dict(found)).encode())} works on it; try again when "
         f"that has ended (where it was killed on another machine: {_number(found, 'allowed_s') or STALE_S:.0f} s after that)"
     )
 
@@ -175,14 +175,6 @@ def _age_s(files: UrlFiles, drive: str, found: Mapping[str, Any]) -> float:
     finally:
         files.remove([probe])
     return 0.0 if now_s is None else now_s - renewed_s
-
-
-def _parsed(data: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _number(found: Mapping[str, Any], name: str) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from perception_batch.assignment import assignment
 from perception_batch.track.sighting import BoolArray, IntArray, Sightings, turned_within_half
 from perception_batch.types import FloatArray
 
@@ -144,32 +145,4 @@ def pairs(
 
 def assign(found: Pairs, among: IntArray) -> IntArray:
     """Which pairs of those `among` them are taken for one: each track and object once at most, together worth most."""
-    if not len(among):
-        return among
-    i, j = found.tracks[among], found.objects[among]
-    # Most have nothing else to be.
-    taken: BoolArray = (np.bincount(i)[i] == 1) & (np.bincount(j)[j] == 1)
-    rest = (~taken).nonzero()[0]
-    if len(rest):
-        taken[rest] = _assigned(i[rest], j[rest], found.worth[among[rest]])
-    return among[taken]
-
-
-def _assigned(i: IntArray, j: IntArray, worth: FloatArray) -> BoolArray:
-    from scipy.optimize import linear_sum_assignment
-
-    row, rows = _numbered(i)
-    column, columns = _numbered(j)
-    table = np.zeros((rows, columns))
-    table[row, column] = worth
-    chosen = np.zeros((rows, columns), bool)
-    chosen[linear_sum_assignment(table, maximize=True)] = True
-    out: BoolArray = chosen[row, column]
-    return out
-
-
-def _numbered(of: IntArray) -> tuple[IntArray, int]:
-    """(P,) the same counted from 0 without gaps, in their order; and how many there are."""
-    there = np.bincount(of) > 0
-    number = there.cumsum() - 1
-    return number[of], int(number[-1]) + 1
+    return among[assignment(found.tracks[among], found.objects[among], found.worth[among])]

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perception_batch.fusion.assignment import assignment
+from perception_batch.assignment import assignment
 from perception_batch.fusion.pairs import pairs_within
 from perception_batch.fusion.placed import Places, combine
 from perception_batch.fusion.position import Sketch

@@ -13,8 +13,8 @@ IntArray = npt.NDArray[np.int64]
 def assignment(first: IntArray, second: IntArray, value: FloatArray) -> npt.NDArray[np.bool_]:
     """(M,) which pairs to choose so that nothing is in two of them and they are worth most together.
 
-    What is asked about several pairs of cameras at once costs little more than one: give each of them numbers of
-    its own.
+    What is asked about several choices at once (pairs of cameras, say) costs little more than one: give each of them
+    numbers of its own.
 
     Args:
         first: (M,) number of one part of each possible pair, from 0.
