@@ -1,4 +1,4 @@
-"""A program for `test_outputs_at_url`: kills a run to a URL at random moments, and goes on with an empty folder each time.
+"""A program for `at_url/test_several_at_url`: kills a run to a URL at random moments, and goes on with an empty folder each time.
 
 ``python killed_at_url.py LOG WORK URL IMAGES KILLS SEED``: IMAGES can be decoded. What it saw is printed as JSON.
 """

@@ -1,4 +1,4 @@
-"""A program for `test_outputs_at_url`: ``python ray_at_url.py IN URL CACHES [key=value]...`` runs drives by Ray, no folder shared."""
+"""A program for `at_url/test_several_at_url`: ``python ray_at_url.py IN URL CACHES [key=value]...`` runs drives by Ray, no folder shared."""
 
 from __future__ import annotations
 
