@@ -19,7 +19,7 @@ from perception_batch.read.motion.sources import MOTION_TYPES, Wanted
 from perception_batch.read.rigs.camera_info import info_topics_beside
 from perception_batch.read.rigs.moving_mounts import MountFollower
 from perception_batch.read.rigs.transforms import TransformTree, frame_name, is_sound
-from perception_batch.read.small_message import CAMERA_INFO_TYPES, TF_TYPES, SmallMessages
+from perception_batch.read.small_message import CAMERA_INFO_TYPES, TF_TYPES, small_message
 from perception_batch.types import EgoPose, Loss
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,6 @@ class SideMessages:
         self.tree = TransformTree()
         """The latest of every transform, static or not."""
         self._files = files
-        self._parser = SmallMessages()
         self._parsed: tuple[Message, Any] | None = None
         self._static = TransformTree()
         self._infos: dict[str, Any] = {}
@@ -98,7 +97,7 @@ class SideMessages:
             ValueError: it cannot be parsed.
         """
         if self._parsed is None or self._parsed[0] is not message:
-            self._parsed = message, self._parser.read(message.channel, message.data)
+            self._parsed = message, small_message(message.channel, message.data)
         return self._parsed[1]
 
     def count_unparsed(self, channel: Channel) -> None:

@@ -7,6 +7,8 @@ in ROS (`perception_batch.read.rigs.foxglove`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from perception_batch.read.containers.logfile import Channel
@@ -24,10 +26,10 @@ COMPRESSED = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 ODOMETRY = "nav_msgs/msg/Odometry"
 CAMERA_INFO_TYPES = (CAMERA_INFO, *CALIBRATION_TYPES)
-"""All that `SmallMessages` gives as a CameraInfo."""
+"""All that `small_message` gives as a CameraInfo."""
 _ROS_TF_TYPES = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
 TF_TYPES = (*_ROS_TF_TYPES, *TRANSFORM_TYPES, *TRANSFORMS_TYPES)
-"""All that `SmallMessages` gives as a TFMessage."""
+"""All that `small_message` gives as a TFMessage."""
 
 MAX_SMALL_BYTES = 4 << 20
 """A transform or calibration message larger than this is damaged."""
@@ -35,29 +37,21 @@ MAX_SMALL_BYTES = 4 << 20
 _IDL_SEPARATOR = "=" * 80 + "\n"
 
 
-class SmallMessages:
-    """Deserialises small messages; knows the types of each file's own definitions."""
+def small_message(channel: Channel, data: bytes) -> Any:
+    """The message as an object with its fields as attributes, as rosbags gives it.
 
-    def __init__(self) -> None:
-        self._readers: dict[tuple[str, str, str, bytes], Callable[[bytes], Any]] = {}
-
-    def read(self, channel: Channel, data: bytes) -> Any:
-        """The message as an object with its fields as attributes, as rosbags gives it.
-
-        Raises:
-            ValueError: neither the file's definition nor the stock one fits, or the bytes are damaged.
-        """
-        key = (channel.encoding, channel.msgtype, channel.definition, channel.schema)
-        if len(data) > MAX_SMALL_BYTES:
-            raise ValueError(f"{channel.msgtype} of {len(data)} bytes")
-        try:
-            if key not in self._readers:
-                self._readers[key] = _reader(channel)
-            return adapted(channel.msgtype, self._readers[key](data))
-        except Exception as error:
-            raise ValueError(f"{channel.msgtype} cannot be parsed: {error}") from error
+    Raises:
+        ValueError: neither the file's definition nor the stock one fits, or the bytes are damaged.
+    """
+    if len(data) > MAX_SMALL_BYTES:
+        raise ValueError(f"{channel.msgtype} of {len(data)} bytes")
+    try:
+        return adapted(channel.msgtype, _reader(replace(channel, id=0, topic=""))(data))
+    except Exception as error:
+        raise ValueError(f"{channel.msgtype} cannot be parsed: {error}") from error
 
 
+@lru_cache(maxsize=128)  # the drives of a night bring the same definitions, which cost up to 20 ms each
 def _reader(channel: Channel) -> Callable[[bytes], Any]:
     if channel.encoding not in ("ros1", "cdr"):
         return reader_of(channel)

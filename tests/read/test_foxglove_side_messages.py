@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from perception_batch.read.containers.logfile import Channel
 from perception_batch.read.rigs.camera_info import info_topics_beside, intrinsics_of, lens_model
 from perception_batch.read.rigs.transforms import TransformTree, is_sound
-from perception_batch.read.small_message import SmallMessages, stamp_of
+from perception_batch.read.small_message import _reader, small_message, stamp_of
 
 K = [800.0, 0, 320, 0, 800, 240, 0, 0, 1]
 CALIBRATION = {
@@ -107,13 +108,12 @@ def ros(name: str, content: dict[str, Any], version: int) -> tuple[Channel, byte
 
 
 def every_form(name: str, content: dict[str, Any]) -> list[Any]:
-    """The message as `SmallMessages` gives it, from each serialisation."""
-    parser = SmallMessages()
+    """The message as `small_message` gives it, from each serialisation."""
     return [
-        parser.read(channel(name, "json"), json.dumps(content).encode()),
-        parser.read(channel(name, "protobuf"), protobuf(name, content)),
-        *(parser.read(*ros(name, content, version)) for version in (1, 2)),
-        parser.read(channel(name, "cdr"), ros(name, content, 2)[1]),  # sqlite3 carries no definitions
+        small_message(channel(name, "json"), json.dumps(content).encode()),
+        small_message(channel(name, "protobuf"), protobuf(name, content)),
+        *(small_message(*ros(name, content, version)) for version in (1, 2)),
+        small_message(channel(name, "cdr"), ros(name, content, 2)[1]),  # sqlite3 carries no definitions
     ]
 
 
@@ -131,15 +131,14 @@ def test_calibration() -> None:
 
 
 def test_calibration_that_says_little() -> None:
-    parser = SmallMessages()
-    empty = parser.read(channel("CameraCalibration", "protobuf"), b"")
+    empty = small_message(channel("CameraCalibration", "protobuf"), b"")
     with pytest.raises(ValueError, match="uncalibrated"):
         intrinsics_of(empty, rectified=False, image_size_px=(640, 480))
     without_p = {key: value for key, value in CALIBRATION.items() if key not in ("P", "R")}
-    info = parser.read(channel("CameraCalibration", "protobuf"), protobuf("CameraCalibration", without_p))
+    info = small_message(channel("CameraCalibration", "protobuf"), protobuf("CameraCalibration", without_p))
     assert intrinsics_of(info, rectified=False, image_size_px=(640, 480)).fx_px == 800.0
     for model, d in (("CylinderCameraModel", [-0.2]), ("CylinderCameraModel", [0.0] * 5), ("fisheye_62", [])):
-        odd = parser.read(
+        odd = small_message(
             channel("CameraCalibration", "json"),
             json.dumps({**CALIBRATION, "distortion_model": model, "D": d}).encode(),
         )
@@ -179,7 +178,7 @@ def test_transforms_that_are_none_do_not_cost_the_others() -> None:
         assert [is_sound(stamped) for stamped in message.transforms] == [False] * 4 + [True]
         assert len(TransformTree().add_message(message)) == 1
     torn = {"transforms": [{"child_frame_id": "x"}, 7, {**TRANSFORM, "translation": None}, TRANSFORM]}
-    message = SmallMessages().read(channel("FrameTransforms", "json"), json.dumps(torn).encode())
+    message = small_message(channel("FrameTransforms", "json"), json.dumps(torn).encode())
     assert [is_sound(stamped) for stamped in message.transforms] == [False] * 3 + [True]
 
 
@@ -191,22 +190,20 @@ def test_protobuf_by_the_schema_in_the_file() -> None:
     schema: descriptor_pb2.FileDescriptorSet = build_file_descriptor_set(made)
     raw = protobuf("FrameTransforms", {"transforms": [TRANSFORM]})
     for known in (schema.SerializeToString(), b"", b"\xff", schema.SerializeToString()[:90]):
-        message = SmallMessages().read(channel("FrameTransforms", "protobuf", schema=known), raw)
+        message = small_message(channel("FrameTransforms", "protobuf", schema=known), raw)
         assert message.transforms[0].child_frame_id == "optical"
     for file in schema.file:  # swap two field numbers
         for message_type in file.message_type:
             if message_type.name == "FrameTransform":
                 numbers = {field.name: field for field in message_type.field}
                 numbers["parent_frame_id"].number, numbers["child_frame_id"].number = 3, 2
-    swapped = SmallMessages().read(
-        channel("FrameTransforms", "protobuf", schema=schema.SerializeToString()), raw
-    )
+    swapped = small_message(channel("FrameTransforms", "protobuf", schema=schema.SerializeToString()), raw)
     assert swapped.transforms[0].child_frame_id == "base_link"
     with pytest.raises(ValueError, match="neither in the file nor known"):
-        SmallMessages().read(channel("NoSuchThing", "protobuf"), raw)
+        small_message(channel("NoSuchThing", "protobuf"), raw)
     for odd in ("foxglove.os", "foxglove.../x", "foxglove.", "other.FrameTransform"):
         with pytest.raises(ValueError, match="cannot be parsed"):
-            SmallMessages().read(Channel(1, "/x", odd, "protobuf", "", False), raw)
+            small_message(Channel(1, "/x", odd, "protobuf", "", False), raw)
 
 
 @given(
@@ -217,7 +214,7 @@ def test_protobuf_by_the_schema_in_the_file() -> None:
 )
 def test_any_bytes(data: bytes, schema: bytes, name: str, encoding: str) -> None:
     try:
-        message = SmallMessages().read(channel(name, encoding, schema=schema), data)
+        message = small_message(channel(name, encoding, schema=schema), data)
     except ValueError:
         return
     for stamped in getattr(message, "transforms", ()):
@@ -227,10 +224,21 @@ def test_any_bytes(data: bytes, schema: bytes, name: str, encoding: str) -> None
 @pytest.mark.parametrize("deep", [b"[" * 50_000, b'{"a":' * 50_000, b"1" * 10_000])
 def test_hostile_json(deep: bytes) -> None:
     with pytest.raises(ValueError, match="cannot be parsed"):
-        SmallMessages().read(channel("FrameTransforms", "json"), deep)
+        small_message(channel("FrameTransforms", "json"), deep)
 
 
 def test_calibration_beside_images() -> None:
     topics = ["/cam/calibration", "/cam/camera_info", "/camera_calibration", "/camera_calibration/custom"]
     assert info_topics_beside("/cam/image/compressed", topics) == ("/cam/camera_info", "/cam/calibration")
     assert info_topics_beside("/image/compressed", topics) == ("/camera_calibration",)
+
+
+def test_drives_with_the_same_definitions_share_what_reads_them() -> None:
+    first, content = ros("CameraCalibration", CALIBRATION, 2)
+    again = replace(first, id=first.id + 5, topic="/another")
+    small_message(first, content)
+    before = _reader.cache_info().misses
+    assert small_message(again, content).header.frame_id == "optical"
+    assert _reader.cache_info().misses == before
+    small_message(replace(first, definition=first.definition + "\n# another file's"), content)
+    assert _reader.cache_info().misses == before + 1
