@@ -26,7 +26,7 @@ _CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
 
 
 class BirdEye:
-    """Draws the view into a panel of fixed size; all that does not change is drawn once."""
+    """Draws the view into a panel of fixed size; all that does not change lies there already."""
 
     def __init__(self, width_px: int, height_px: int, rig: Rig, range_m: float, text_px: int) -> None:
         """`range_m` ahead of the vehicle reach to the upper edge."""
@@ -37,16 +37,16 @@ class BirdEye:
         # A vehicle that sees nothing behind it stands at the lower edge.
         self._ego_px = (width_px / 2, height_px * (0.58 if looks_back else 0.88))
         self._px_per_m = (self._ego_px[1] - 1.2 * self._text_px) / range_m
-        self._background = self._draw_background(rig)
+        self.background = self._draw_background(rig)
+        """(H, W, 3): what `draw` draws on."""
         self._trails = Trails()
 
     def pass_over(self, result: TimestepResult) -> None:
         """Take a timestep that is not drawn: the trails of later ones begin in it."""
         self._trails.remember(result)
 
-    def draw(self, result: TimestepResult, colors: Sequence[Color]) -> Image:
-        """(H, W, 3) picture of the objects with a position, one colour each; timesteps come in order."""
-        image = self._background.copy()
+    def draw(self, image: Image, result: TimestepResult, colors: Sequence[Color]) -> None:
+        """Draw the objects with a position, one colour each, on a copy of the background; timesteps come in order."""
         shown = [
             (item, c) for item, c in zip(result.fusion.objects, colors, strict=True) if item.has_position
         ]
@@ -83,7 +83,6 @@ class BirdEye:
                     draw_text(image, text, (spot.x, spot.y), self._text_px, tint)
                     placed.append(spot)
                     break
-        return image
 
     def _to_px(self, xy_m: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """(N, 2) base frame metres as (N, 2) px of the panel."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -115,6 +116,20 @@ def make_layout(
     view = Rect(0, top, round(width * 2 / 3) - _GAP_PX, strip)
     table = Rect(view.width + _GAP_PX, top, width - view.width - _GAP_PX, strip)
     return _finish(width, header, rows, grid, below, text_px, view, table)
+
+
+def rest_of(size_wh: tuple[int, int], parts: Collection[Rect]) -> list[Rect]:
+    """What of a picture none of its parts covers, which do not overlap, as rectangles."""
+    width, height = size_wh
+    rest: list[Rect] = []
+    edges = sorted({0, height, *(p.y for p in parts), *(p.y + p.height for p in parts)})
+    for top, end in pairwise(edges):
+        left = 0
+        for part in sorted((p for p in parts if p.y <= top and end <= p.y + p.height), key=lambda p: p.x):
+            rest.append(Rect(left, top, part.x - left, end - top))
+            left = part.x + part.width
+        rest.append(Rect(left, top, width - left, end - top))
+    return [part for part in rest if part.width]
 
 
 def _given(rows: Sequence[Sequence[str]], aspects: Mapping[str, float]) -> list[str]:

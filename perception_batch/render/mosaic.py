@@ -13,7 +13,7 @@ from perception_batch.calibration import Rig
 from perception_batch.render import color
 from perception_batch.render.bird_eye import BirdEye
 from perception_batch.render.color import object_colors
-from perception_batch.render.layout import Layout, Rect
+from perception_batch.render.layout import Layout, Rect, rest_of
 from perception_batch.render.text import Color, draw_text, fit_text, text_size
 from perception_batch.render.tile import Tile
 from perception_batch.types import FusedObject, Fusion, Image, TimestepResult
@@ -23,6 +23,8 @@ _STATUS = {
     "not_due": ("NOT DUE", color.FAINT),
     "undecodable": ("UNDECODABLE", color.WARNING),
 }
+_SHADE = (np.arange(256)[None, :, None] * 5 // 16 + np.array(color.INK) * 11 // 16).astype(np.uint8)
+"""(1, 256, 3): what lies under a camera's name, by what lay there."""
 
 
 class Mosaic:
@@ -56,13 +58,16 @@ class Mosaic:
         width, height = layout.size_wh
         self._background = np.full((height, width, 3), color.BACKGROUND, np.uint8)
         for rect in layout.slots.values():
-            _part(self._background, rect)[...] = _hatched(rect.width, rect.height)
+            _hatch(_part(self._background, rect))
         if layout.table is not None:
             _part(self._background, layout.table)[...] = color.PANEL
+        self._beside = rest_of(layout.size_wh, layout.slots.values())
+        """Where there are no cameras."""
+        self._bird_eye: BirdEye | None = None
         panel = layout.bird_eye
-        self._bird_eye = (
-            BirdEye(panel.width, panel.height, rig, range_m, layout.text_px) if panel is not None else None
-        )
+        if panel is not None:
+            self._bird_eye = BirdEye(panel.width, panel.height, rig, range_m, layout.text_px)
+            _part(self._background, panel)[...] = self._bird_eye.background
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -88,13 +93,15 @@ class Mosaic:
         return self._drawn({}, TimestepResult(0, 0, {}, {}, {}, Fusion((), {}, {}), None))
 
     def _drawn(self, tiles: Mapping[str, Tile], result: TimestepResult) -> Image:
-        image = self._background.copy()
+        image = np.empty_like(self._background)
+        for rect in self._beside:
+            _part(image, rect)[...] = _part(self._background, rect)
         colors = object_colors(result)
         self._header(image, result)
         for camera, rect in self.layout.slots.items():
             self._camera(_part(image, rect), camera, tiles.get(camera), result, colors)
         if self._bird_eye is not None and self.layout.bird_eye is not None:
-            _part(image, self.layout.bird_eye)[...] = self._bird_eye.draw(result, colors)
+            self._bird_eye.draw(_part(image, self.layout.bird_eye), result, colors)
         if self.layout.table is not None:
             self._table(_part(image, self.layout.table), result, colors)
         return image
@@ -136,6 +143,7 @@ class Mosaic:
         if status == "held":
             note, tint = f"{note}  held", color.WARNING
         if tile is None or status in _STATUS:
+            part[...] = _part(self._background, self.layout.slots[camera])
             _pill(part, camera, note, size, tint)
             text, tint = _STATUS.get(status, ("NO IMAGE", color.FAINT))
             w, h = text_size(text, size + 5, bold=True)
@@ -153,7 +161,7 @@ class Mosaic:
         else:
             shrinks = w < 0.7 * tile.image.shape[1]
             way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-            seen[...] = cv2.resize(tile.image, (w, h), interpolation=way)
+            cv2.resize(tile.image, (w, h), dst=seen, interpolation=way)
         placed = [_pill_rect(part, camera, note, size)]
         self._boxes(seen, (x, y), part, camera, tile, result, colors, placed)
         _pill(part, camera, note, size, tint)
@@ -244,11 +252,12 @@ def _part(image: Image, rect: Rect) -> Image:
     return image[rect.y : rect.y + rect.height, rect.x : rect.x + rect.width]
 
 
-def _hatched(width: int, height: int) -> Image:
+def _hatch(part: Image) -> None:
     """Grey with diagonal stripes: nothing that a camera could have seen."""
-    rows, columns = np.ogrid[0:height, 0:width]
-    stripe = ((rows + columns) // 9) % 2 == 0
-    return np.where(stripe[..., None], np.array((46, 49, 54), np.uint8), np.array((38, 41, 46), np.uint8))
+    height, width = part.shape[:2]
+    stripes = np.array([(46, 49, 54), (38, 41, 46)], np.uint8)[np.arange(height + width) // 9 % 2]
+    for row in range(height):
+        part[row] = stripes[row : row + width]
 
 
 def _frame(part: Image) -> None:
@@ -267,8 +276,7 @@ def _pill_rect(part: Image, name: str, note: str, size: int) -> Rect:
 def _pill(part: Image, name: str, note: str, size: int, tint: Color) -> None:
     """The camera's name and its offset on a dark ground in the corner."""
     ground = _part(part, _pill_rect(part, name, note, size))
-    dark = ground.astype(np.uint16) * 5 // 16 + np.array(color.INK, np.uint16) * 11 // 16
-    ground[...] = dark.astype(np.uint8)
+    ground[...] = cv2.LUT(ground, _SHADE)
     gap = size // 2
     name = fit_text(name, part.shape[1] * 6 // 10, size, bold=True)
     x = draw_text(part, name, (gap, gap // 4 + 1), size, color.BRIGHT, bold=True)

@@ -22,22 +22,22 @@ class Tile:
 
     @classmethod
     def of_input(cls, detector_input: Image, view: DetectorView) -> Tile:
-        """Crop the bars off the detector's input; the result owns its pixels.
+        """Crop the bars off the detector's input; nothing is copied.
 
         Args:
-            detector_input: (H, W, 3) uint8 RGB, of ``view.input_hw``.
+            detector_input: (H, W, 3) uint8 RGB, of ``view.input_hw``; not changed while the tile lives.
             view: how it was made.
         """
         if detector_input.shape != (*view.input_hw, 3):
             raise ValueError(f"expected an input of {(*view.input_hw, 3)}, got {detector_input.shape}")
         left, top = view.pad_left_top
         height, width = view.resized_hw
-        return cls(detector_input[top : top + height, left : left + width].copy(), view)
+        return cls(detector_input[top : top + height, left : left + width], view)
 
     @property
     def size_bytes(self) -> int:
-        """Bytes that the pixels hold in memory."""
-        return self.image.nbytes
+        """Bytes that the pixels hold in memory, with the bars."""
+        return 3 * self.view.input_hw[0] * self.view.input_hw[1]
 
     @property
     def aspect(self) -> float:

@@ -22,8 +22,18 @@ PICTURES_BETWEEN_KEYS = 30
 _TICKS_PER_S = {"h264_nvenc": 90_000, "libx264": 90_000, "mpeg4": 60_000}
 """Clock of presentation times: the 90 kHz of MPEG systems (ISO/IEC 13818-1), a tick of 11 µs. MPEG-4 part 2 holds the clock in
 16 bits (ISO/IEC 14496-2), a tick of 17 µs."""
+_MOST_QUANTISER = 51
+"""Of H.264 in 8 bits (ITU-T H.264)."""
 _BT709 = 1
 """Number of BT.709 for matrix, primaries and transfer alike (ITU-T H.273)."""
+_LIGHT = {
+    "superfast": ":subme=0:merange=4:scenecut=0:weightp=0:partitions=i4x4:8x8dct=0:cabac=0",
+    "ultrafast": ":merange=4",
+}
+"""What is added to x264's two fastest presets, with which the quantiser is constant: it then need not look at pictures before it
+encodes them. `superfast`, the usual one, also looks for motion in whole pixels and nearby only, knows blocks and transforms of one
+size, and writes codes of variable length instead of arithmetic ones. Mosaics of four recordings at `crf` 24 cost 43 % less CPU for it
+(ultrafast: 25 %), at the same likeness by SSIM within 0.002 and the same bytes within 7 %; one with much foliage 37 % more bytes, and likeness."""
 
 
 class EncoderSettings(Protocol):
@@ -131,6 +141,11 @@ def add_stream(
     return stream
 
 
+def light_quantiser(crf: int) -> int:
+    """The constant quantiser in place of a rate factor: with it streets take about as many bytes. 0 is lossless in both."""
+    return min(crf + 1, _MOST_QUANTISER) if crf else 0
+
+
 def stream_head(path: Path, size_wh: tuple[int, int], settings: EncoderSettings) -> bytes:
     """What a decoder is told before the first picture (H.264: parameter sets); the same for all files that can be joined.
 
@@ -177,13 +192,14 @@ def _no_codec(wanted: str) -> str:
 
 def _options(codec: str, settings: EncoderSettings, bits_per_s: int | None) -> dict[str, str]:
     if codec == "libx264":
-        params = "threads=1:lookahead-threads=1:sliced-threads=0"
-        if (
-            settings.preset == "superfast"
-        ):  # a sixth of the time, for 0.06 dB and 0.3 % of the bytes of a mosaic
-            params += ":subme=0"
-        options = {"preset": settings.preset, "bf": "0", "x264-params": params}
-        return options if bits_per_s is not None else {**options, "crf": str(settings.crf)}
+        threads = "threads=1:lookahead-threads=1:sliced-threads=0"
+        options = {"preset": settings.preset, "bf": "0"}
+        if bits_per_s is not None:
+            return {**options, "x264-params": threads}
+        if settings.preset not in _LIGHT:
+            return {**options, "x264-params": threads, "crf": str(settings.crf)}
+        more = {"x264-params": threads + _LIGHT[settings.preset], "qp": str(light_quantiser(settings.crf))}
+        return {**options, **more}
     if codec == "h264_nvenc":
         options = {"preset": "p4", "bf": "0", "rc": "vbr", "forced-idr": "1"}
         return options if bits_per_s is not None else {**options, "cq": str(settings.crf), "b": "0"}

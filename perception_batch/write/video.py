@@ -7,8 +7,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from perception_batch.errors import WriteError
 from perception_batch.types import Image
 from perception_batch.write.atomic import PARTIAL_SUFFIX, disk_errors, put_in_place
@@ -21,9 +19,7 @@ from perception_batch.write.encoder import (
     ticks_per_s,
 )
 from perception_batch.write.picture_clock import PictureClock
-
-_BT709 = 1
-"""Number of BT.709 for matrix, primaries and transfer alike (ITU-T H.273)."""
+from perception_batch.write.planes import Planes
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +54,6 @@ class VideoWriter:
             WriteError: no encoder, or it refuses the size; the disk refuses.
         """
         import av
-        from av.video.reformatter import VideoReformatter
 
         width, height = size_wh
         if width % 2 or height % 2 or width <= 0 or height <= 0:
@@ -73,7 +68,7 @@ class VideoWriter:
         self._partial = path.with_name(path.name + PARTIAL_SUFFIX)
         self._start = 0
         self._pending: Any = None
-        self._reformatter: Any = VideoReformatter()
+        self._planes = Planes(size_wh)
         self._durations: dict[int, int] = {}
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +106,7 @@ class VideoWriter:
         width, height = self._size_wh
         if picture.shape != (height, width, 3):
             raise ValueError(f"expected a picture of ({height}, {width}, 3), got {picture.shape}")
-        self.put_yuv(_to_yuv(picture, self._reformatter), ticks)
+        self.put_yuv(self._planes(picture), ticks)
 
     def put_yuv(self, frame: Any, ticks: int) -> None:
         """Add one picture in 4:2:0, PyAV's own.
@@ -194,21 +189,3 @@ class VideoWriter:
                 _log.warning("while stopping: %s", failure)
             return
         self.close()
-
-
-def _to_yuv(picture: Image, reformatter: Any) -> Any:
-    """The picture in 4:2:0, BT.709, limited range: what players assume of H.264, and what the tags say.
-
-    PyAV's `reformatter` is kept, and the picture lent instead of copied: that saves two fifths of the time.
-    """
-    import av
-    from av.video.reformatter import ColorRange, Colorspace
-
-    frame = reformatter.reformat(
-        av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(picture), format="rgb24"),
-        format="yuv420p",
-        dst_colorspace=Colorspace.ITU709,
-        dst_color_range=ColorRange.MPEG,
-    )
-    frame.colorspace, frame.color_range = _BT709, 1
-    return frame

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from render.scene import RING, rig_of
 from perception_batch.calibration import Rig
 from perception_batch.errors import ConfigError
 from perception_batch.render import make_layout
-from perception_batch.render.layout import arrange
+from perception_batch.render.layout import arrange, rest_of
 
 NO_RIG = Rig("", {}, {})
 
@@ -34,6 +35,11 @@ def test_parts_lie_inside_and_apart(
     assert size[0] == width - width % 2
     assert size[1] <= 0.66 * size[0] + 2
     assert set(layout.slots) == set(named)
+    rest = rest_of(layout.size_wh, layout.slots.values())
+    covered = np.zeros(layout.size_wh[::-1], np.uint8)
+    for rect in (*rest, *layout.slots.values()):
+        covered[rect.y : rect.y + rect.height, rect.x : rect.x + rect.width] += 1
+    assert (covered == 1).all()
     assert (layout.bird_eye is not None) == (calibrated and bird_eye)
     parts = [layout.header, *layout.slots.values(), *(p for p in (layout.bird_eye, layout.table) if p)]
     for part in parts:

@@ -89,6 +89,24 @@ def test_a_camera_without_a_frame_is_seen_to_be_missing(status: FrameStatus) -> 
         assert len(np.unique(back[60:100, 60:200, 0])) >= 2  # hatched
 
 
+@pytest.mark.parametrize("size_wh", [(1600, 900), (900, 1600), (300, 280)])
+def test_nothing_shows_of_the_picture_before(
+    size_wh: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures are made in memory that held others; tiles of another shape, and ones whose camera is said to be missing."""
+    layout = make_layout(
+        dict.fromkeys(RING, 16 / 9), rig_of(RING), rows=[["front", "back", "back_left"], ["front_left"]]
+    )
+    mosaic = Mosaic(layout, rig_of(RING), drive="d", first_stamp_ns=0, labels={})
+    tiles = dict.fromkeys(RING, grey_tile(view_of(size_wh)))
+    result = a_result({**OK, "back": "missing"}, {}, {}, [])
+    images = []
+    for level in (3, 250):
+        monkeypatch.setattr(np, "empty_like", lambda like, level=level: np.full_like(like, level))
+        images.append(mosaic.draw(tiles, result))
+    np.testing.assert_array_equal(*images)
+
+
 def test_every_status_reads_differently() -> None:
     layout, mosaic = a_mosaic(["front", "back"], rig_of({"front": 0, "back": 180}))
     states: list[FrameStatus] = ["missing", "not_due", "undecodable"]

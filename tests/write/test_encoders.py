@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -85,6 +86,39 @@ def test_nvenc_that_does_not_encode_is_said(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(WriteError, match=r"render.codec h264_nvenc does not work here.*render.codec=auto"):
         VideoWriter(tmp_path / "v.mp4", WH, settings(codec="h264_nvenc"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("preset", ["ultrafast", "superfast", "veryfast"])
+def test_the_rate_factor_decides_the_size_whatever_the_preset(tmp_path: Path, preset: str) -> None:
+    sizes = []
+    for crf in (1, 12, 24, 36, 50, 51):
+        encode(tmp_path / f"{crf}.mp4", settings(codec="libx264", preset=preset, crf=crf), draw=noise)
+        sizes.append((tmp_path / f"{crf}.mp4").stat().st_size)
+    assert all(a > 1.3 * b for a, b in itertools.pairwise(sizes[:5]))
+    assert sizes[4] >= sizes[5]
+
+
+@pytest.mark.parametrize("preset", ["ultrafast", "superfast"])
+def test_a_rate_factor_of_zero_loses_nothing(tmp_path: Path, preset: str) -> None:
+    with VideoWriter(tmp_path / "v.mp4", WH, settings(codec="libx264", preset=preset, crf=0)) as video:
+        drawn = [
+            av.VideoFrame.from_ndarray(noise(i), format="rgb24").reformat(format="yuv420p") for i in range(3)
+        ]
+        for i, frame in enumerate(drawn):
+            video.put_yuv(frame, i * 9000)
+    with av.open(str(tmp_path / "v.mp4")) as container:
+        found = [frame.to_ndarray() for frame in container.decode(video=0)]
+    assert all((a == b.to_ndarray()).all() for a, b in zip(found, drawn, strict=True))
+
+
+def test_what_a_picture_looks_like_does_not_rest_on_those_after_it(tmp_path: Path) -> None:
+    """Nothing is looked at ahead of encoding: what was written of a drive when it was stopped is what is written of all of it."""
+    made = settings(codec="libx264")
+    encode(tmp_path / "calm.mp4", made, 6, picture)
+    encode(tmp_path / "wild.mp4", made, 6, lambda i: picture(i) if i < 3 else noise(i))
+    calm, wild = (decoded(tmp_path / name)[2] for name in ("calm.mp4", "wild.mp4"))
+    assert all((a == b).all() for a, b in zip(calm[:3], wild[:3], strict=True))
+    assert (calm[3] != wild[3]).any()
 
 
 def test_a_probe_really_encodes() -> None:
