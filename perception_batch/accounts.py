@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from perception_batch.columnar import FusedObjects
 from perception_batch.types import FrameRow, TimestepResult
 
 _SPREADS_KEPT = 200_000  # then every second one is dropped: percentiles of long drives, bounded memory
@@ -63,7 +64,7 @@ class Accounts:
         self.timesteps_incomplete += any(s in ("missing", "undecodable") for s in result.status.values())
         self.detections += sum(len(d) for d in result.detections.values())
         self.objects += len(result.fusion.objects)
-        self.positioned += sum(item.has_position for item in result.fusion.objects)
+        self.positioned += int(np.count_nonzero(FusedObjects.of(result.fusion.objects).has_position))
         self.status.update(result.status.items())
         stamps = [at for name, at in result.frame_stamps_ns.items() if result.status[name] != "held"]
         if len(stamps) > 1:

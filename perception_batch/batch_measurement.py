@@ -27,9 +27,10 @@ from perception_batch.errors import LogError, PerceptionBatchError
 from perception_batch.flow import closed
 from perception_batch.geometry import DetectorView
 from perception_batch.job import Job, Progress, open_drive
-from perception_batch.pipeline import decode_workers, run_drive
+from perception_batch.pipeline import run_drive
 from perception_batch.prepared_frames import boxes_of, prepared_frames
 from perception_batch.read import log_path
+from perception_batch.shared_machine import decode_workers
 from perception_batch.stage_costs import measure_stages
 from perception_batch.types import Detections
 

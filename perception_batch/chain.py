@@ -23,7 +23,7 @@ from perception_batch import flow
 from perception_batch.batches import ordered_batches
 from perception_batch.calibration import Rig
 from perception_batch.config import RunConfig
-from perception_batch.decode import decode_frame
+from perception_batch.decode import decode_frame, picture_quality
 from perception_batch.detect import Detector, prepare
 from perception_batch.ego_motion import Step, SweepWindow, steps
 from perception_batch.errors import DecodeError
@@ -32,9 +32,9 @@ from perception_batch.geometry import DetectorView
 from perception_batch.lenses import rig_with_lenses
 from perception_batch.log_pictures import decodable
 from perception_batch.looks import CameraViews, Crops, Look, MakeView, Part, parts, whole_images
-from perception_batch.objects import ObjectMaker
+from perception_batch.objects import Detected, ObjectMaker
 from perception_batch.render import Tile
-from perception_batch.resume import RunningSegments, status_of
+from perception_batch.resume import RunningSegments, settled_rows, status_of
 from perception_batch.sync import Synchronizer
 from perception_batch.trajectory import Trajectory
 from perception_batch.types import (
@@ -43,6 +43,7 @@ from perception_batch.types import (
     EncodedFrame,
     FrameRow,
     Image,
+    PictureQuality,
     TimestepResult,
     TrackSummary,
 )
@@ -82,6 +83,8 @@ class ReadyShot:
     """Why it cannot be decoded; empty where it was."""
     crops: tuple[Look, ...] = ()
     """Parts of it at full resolution (`detect.tiles`)."""
+    quality: PictureQuality | None = None
+    """How good the picture is; None where it was not decoded, or where that is stored."""
 
     @property
     def size_bytes(self) -> int:
@@ -110,6 +113,8 @@ class DetectedStep:
     """By camera: the small picture for the video; empty without one."""
     undecodable: Mapping[str, str]
     """By camera: the reason."""
+    quality: Mapping[str, PictureQuality] = field(default_factory=dict)
+    """By camera, for those whose image was decoded."""
 
     @property
     def size_bytes(self) -> int:
@@ -224,6 +229,7 @@ class Preparer:
             with self._decode.measure():
                 reduce_by = partial(self.views.reduction, shot.frame.camera)
                 frame = decode_frame(shot.frame, self._config.read.max_image_mpx, depth, reduce_by)
+                quality = picture_quality(frame.image, frame.original_hw) if stored is None else None
         except DecodeError as error:
             if (error.camera, error.reason) not in self._warned:  # one line a camera and reason, not a frame
                 self._warned.add((error.camera, error.reason))
@@ -233,7 +239,7 @@ class Preparer:
         with self._letterbox.measure():
             pixels = prepare(frame.image, view)
             looks = tuple(Look(crop, prepare(frame.image, crop)) for crop in crops if stored is None)
-        return ReadyShot(shot, view, pixels, "", looks)
+        return ReadyShot(shot, view, pixels, "", looks, quality)
 
 
 def detected(
@@ -281,6 +287,7 @@ def detected_steps(
     sizes: dict[str, tuple[int, int]] = {}
     pictures: dict[str, Tile] = {}
     broken: dict[str, str] = {}
+    quality: dict[str, PictureQuality] = {}
     with flow.closed(source):
         for ready, found in source:
             camera, stored = ready.shot.frame.camera, ready.shot.step.stored
@@ -290,11 +297,14 @@ def detected_steps(
                 broken[camera] = ready.reason
             else:
                 boxes[camera], sizes[camera] = found, ready.view.image_hw
+            known = ready.quality if stored is None else stored.quality.get(camera)
+            if known is not None:
+                quality[camera] = known
             if tiles and ready.view is not None:
                 pictures[camera] = Tile.of_input(ready.pixels, ready.view)
             if ready.shot.is_last:
-                yield DetectedStep(ready.shot.step, boxes, sizes, pictures, broken)
-                boxes, sizes, pictures, broken = {}, {}, {}, {}
+                yield DetectedStep(ready.shot.step, boxes, sizes, pictures, broken, quality)
+                boxes, sizes, pictures, broken, quality = {}, {}, {}, {}, {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,20 +340,14 @@ def fused_steps(
         for item in source:
             frame_set = item.step.frame_set
             status = status_of(item)
-            rows = [FrameRow.of_unused(frame) for frame in frame_set.unused]
-            rows += [
-                FrameRow.of_used(frame, frame_set.index, item.undecodable.get(name, ""))
-                for name, frame in sorted(frame_set.frames.items())
-                if frame_set.status[name] != "held"  # counted where it was new
-            ]
-            waiting.append(_Companions(item.tiles, tuple(rows), item.step.poses))
+            waiting.append(_Companions(item.tiles, settled_rows(item), item.step.poses))
             with fuse_stage.measure():
                 lidar = {}
                 if item.step.sweeps:
                     placed = item.step.base_now_SE3_camera
                     seen = rig_with_lenses(rig, item.step.lenses)
                     lidar = measure_lidar(item.detections, item.image_hw, placed, item.step.sweeps, seen)
-                done = objects.push(
+                found = Detected(
                     frame_set.index,
                     frame_set.stamp_ns,
                     status,
@@ -356,6 +360,7 @@ def fused_steps(
                     item.step.mounts,
                     item.step.lenses,
                 )
+                done = objects.push([found])
             yield from finished(done)
         yield from finished(objects.flush())
 

@@ -246,14 +246,20 @@ def _dispatch(arguments: argparse.Namespace, words: list[str]) -> int:
     run_command = _COMMANDS.get(arguments.command)
     if run_command is not None:
         return run_command(arguments)
-    from perception_batch.config import load_config
+    from perception_batch.start_up import import_numpy, leave_quickly, many_imports
+
+    leave_quickly()
+    with many_imports():
+        import_numpy()
+        from perception_batch.config import load_config
 
     cameras = getattr(arguments, "cameras", None)
     names = None if cameras is None else comma_names(cameras)
     if arguments.command == "run":
-        from perception_batch.collection import RunRequest, run_all
-        from perception_batch.read import log_path
-        from perception_batch.runs import OutputUrl, parse_hook
+        with many_imports():
+            from perception_batch.collection import RunRequest, run_all
+            from perception_batch.read import log_path
+            from perception_batch.runs import OutputUrl, parse_hook
 
         url = OutputUrl.parse(arguments.out, arguments.scratch)
         out = Path(arguments.out)

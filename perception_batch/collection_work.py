@@ -35,6 +35,7 @@ from perception_batch.runs import (
     run_hook,
     write_exposition,
 )
+from perception_batch.start_up import many_imports
 
 if TYPE_CHECKING:
     from perception_batch.collection import RunRequest
@@ -217,13 +218,13 @@ class CollectionWork:
             complain(f"{facts.drive}: --on-done {self.request.on_done[0]} ended with {status}")
 
     def _run(self, drive: Drive, content: Content | None) -> Outcome:
-        from perception_batch import pipeline
+        with many_imports():
+            from perception_batch import pipeline
+            from perception_batch.console import RunProgress
 
         if self._kept is None:
             self._kept = self._stack.enter_context(pipeline.keep_detector(self.request.config.detect))
         if self._progress is None:
-            from perception_batch.console import RunProgress
-
             self._progress = RunProgress()
         return run_with_retries(
             self.begin(drive, content), self._kept, self._progress, self.events, self._sleep

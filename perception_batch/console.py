@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import (
-    Progress as Bar,
-)
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from perception_batch.errors import printable
 from perception_batch.job import Outcome, Progress
-from perception_batch.outputs import VIDEO_NAME
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
-class _Rate(ProgressColumn):
-    """Images per second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f} images/s")
+_NO_CONTROL = dict.fromkeys((7, 8, 11, 12, 13))
+"""Bell, backspace, vertical tab, form feed, carriage return: what `rich` leaves out of text."""
 
 
 class RunProgress(Progress):
@@ -38,26 +23,17 @@ class RunProgress(Progress):
 
     def __init__(self) -> None:
         self._bar: Bar | None = None
-        self._task = TaskID(0)
+        self._task: TaskID | None = None
 
     def start(self, drive: str, images: int) -> None:
         if not sys.stderr.isatty():
             return
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
+        self._bar = _bar()
         self._bar.start()
         self._task = self._bar.add_task(drive, total=images or None)
 
     def advance(self, images: int) -> None:
-        if self._bar is not None:
+        if self._bar is not None and self._task is not None:
             self._bar.advance(self._task, images)
 
     def stop(self) -> None:
@@ -66,28 +42,80 @@ class RunProgress(Progress):
             self._bar = None
 
 
+def _bar() -> Bar:
+    """`rich` costs a start 0.03 s, so it is imported where there is a terminal."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bar
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """Images per second."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:.1f} images/s")
+
+    return Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+class _Lines:
+    """Lines to stdout; bold ones where that is a terminal."""
+
+    def __init__(self) -> None:
+        self._console: Console | None = None
+        if sys.stdout.isatty() or os.environ.get("FORCE_COLOR"):
+            from rich.console import Console
+
+            self._console = Console(highlight=False, soft_wrap=True, emoji=False)
+
+    def print(self, line: str, style: str | None = None) -> None:
+        if self._console is None:
+            sys.stdout.write(line.translate(_NO_CONTROL) + "\n")
+        else:
+            self._console.print(line, style=style, markup=False)
+
+
 def print_outcome(outcome: Outcome) -> None:
     """Print the summary of one drive to stdout."""
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
+    console = _Lines()
     manifest, counts = outcome.manifest, outcome.manifest.counts
     if outcome.action == "skipped":
-        console.print(f"{outcome.drive}: already there, nothing to do ({outcome.where})", markup=False)
+        console.print(f"{outcome.drive}: already there, nothing to do ({outcome.where})")
         return
     word = {"ran": "done", "redid": "done again from stored detections"}[outcome.action]
-    console.print(f"{outcome.drive}: {manifest.status}, {word}", style="bold", markup=False)
+    console.print(f"{outcome.drive}: {manifest.status}, {word}", style="bold")
     for name, value in _lines(outcome):
-        console.print(f"  {name:<12} {value}", markup=False)
+        console.print(f"  {name:<12} {value}")
     if counts.get("frames_undecodable") or manifest.losses:
         for loss in manifest.losses:
             console.print(
-                f"  lost: {printable(loss['topic'])}: {loss['count']} ({printable(loss['reason'])})",
-                markup=False,
+                f"  lost: {printable(loss['topic'])}: {loss['count']} ({printable(loss['reason'])})"
             )
     for note in outcome.notes:
-        console.print(f"  note: {printable(note)}", markup=False)
+        console.print(f"  note: {printable(note)}")
 
 
 def _lines(outcome: Outcome) -> list[tuple[str, str]]:
+    from perception_batch.outputs import VIDEO_NAME
+
     manifest, counts = outcome.manifest, outcome.manifest.counts
     spread, timing = manifest.sync.get("spread_ns", {}), manifest.timing
     lines = [

@@ -24,8 +24,8 @@ from perception_batch.labels.run_rows import stretches
 from perception_batch.labels.scored_boxes import ScoredBoxes
 from perception_batch.labels.scoring import RunFacts, score_stretch
 from perception_batch.labels.selection import Images
-from perception_batch.pipeline import decode_workers
 from perception_batch.replay import job_of
+from perception_batch.shared_machine import decode_workers
 from perception_batch.types import EncodedFrame, StillPayload
 from perception_batch.write import Manifest
 

@@ -22,9 +22,9 @@ from perception_batch.job import Job, OpenDrive, Outcome, Progress, open_drive
 from perception_batch.manifest_sections import calibration_section, rig_with_masks
 from perception_batch.objects import make_objects
 from perception_batch.outputs import annotation_facts, check_outputs, result_writers
-from perception_batch.pipeline import decode_workers
 from perception_batch.read import log_path, read_rig_file
 from perception_batch.runs import Difference, lock_path, locked, stage_of_keys
+from perception_batch.shared_machine import decode_workers
 from perception_batch.signals import held
 from perception_batch.stored_run import facts_of, frame_ids_of, fused_again
 from perception_batch.write import (

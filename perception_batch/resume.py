@@ -30,7 +30,7 @@ from perception_batch.runs import (
     SegmentPlan,
     SegmentStore,
 )
-from perception_batch.types import EncodedFrame, FrameStatus, SkippedPayload
+from perception_batch.types import EncodedFrame, FrameRow, FrameStatus, SkippedPayload
 
 if TYPE_CHECKING:
     from perception_batch.chain import DetectedStep
@@ -157,7 +157,7 @@ class RunningSegments:
                     current, found, is_new = segment, [], False
                 stored = item.step.stored
                 is_new = is_new or stored is None
-                found.append(_detected(item) if stored is None else stored)
+                found.append(detected_timestep(item) if stored is None else stored)
                 self.images_recalled += 0 if stored is None else len(stored.frame_stamps_ns)
                 yield item
             if current is not None:
@@ -263,12 +263,30 @@ def status_of(item: DetectedStep) -> dict[str, FrameStatus]:
     return status
 
 
-def _detected(item: DetectedStep) -> DetectedTimestep:
+def settled_rows(item: DetectedStep) -> tuple[FrameRow, ...]:
+    """What became of the frames that a timestep settles: those that none uses, then its own, by camera."""
+    frame_set = item.step.frame_set
+    rows = [FrameRow.of_unused(frame) for frame in frame_set.unused]
+    rows += [
+        FrameRow.of_used(frame, frame_set.index, item.undecodable.get(name, ""), item.quality.get(name))
+        for name, frame in sorted(frame_set.frames.items())
+        if frame_set.status[name] != "held"  # counted where it was new
+    ]
+    return tuple(rows)
+
+
+def detected_timestep(item: DetectedStep) -> DetectedTimestep:
     """What is stored of a timestep."""
     frame_set = item.step.frame_set
     stamps = {name: frame.stamp_ns for name, frame in frame_set.frames.items()}
     return DetectedTimestep(
-        frame_set.stamp_ns, status_of(item), stamps, item.detections, item.image_hw, item.undecodable
+        frame_set.stamp_ns,
+        status_of(item),
+        stamps,
+        item.detections,
+        item.image_hw,
+        item.undecodable,
+        item.quality,
     )
 
 

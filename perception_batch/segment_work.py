@@ -28,10 +28,8 @@ from perception_batch.job import Job, OpenDrive, existing_run, identity, open_dr
 from perception_batch.looks import Crops
 from perception_batch.manifest_sections import model_section, versions
 from perception_batch.outputs import check_outputs
-from perception_batch.pipeline import decode_workers
-from perception_batch.resume import VIDEO_AS_TOLD, status_of
+from perception_batch.resume import VIDEO_AS_TOLD, detected_timestep
 from perception_batch.runs import (
-    DetectedTimestep,
     Identity,
     Made,
     SegmentContent,
@@ -39,6 +37,7 @@ from perception_batch.runs import (
     SegmentStore,
     difference,
 )
+from perception_batch.shared_machine import decode_workers
 from perception_batch.start_up import one_opencv_thread
 from perception_batch.types import EncodedFrame
 from perception_batch.write import Manifest, clear_video_parts, write_manifest
@@ -144,22 +143,9 @@ def detect_segment(
                 job.paths[0], f"is another log on {platform.node()} than where the drive was planned"
             )
         part = replace(opened, plan=sync_plan(plan), span_ns=_reading(plan, segment, opened, job.config))
-        found = []
         others: list[EncodedFrame] = []
         with flow.closed(source := _detected(job, part, plan, segment, detector, others, threads=threads)):
-            for item in source:
-                frame_set = item.step.frame_set
-                stamps = {name: frame.stamp_ns for name, frame in frame_set.frames.items()}
-                found.append(
-                    DetectedTimestep(
-                        frame_set.stamp_ns,
-                        status_of(item),
-                        stamps,
-                        item.detections,
-                        item.image_hw,
-                        item.undecodable,
-                    )
-                )
+            found = [detected_timestep(item) for item in source]
         images = sum(len(step.frame_stamps_ns) for step in found)
         facts = {
             "device": detector.info.device,

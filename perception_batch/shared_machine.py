@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perception_batch.config import DetectConfig
+from perception_batch.config import DetectConfig, RunConfig
 from perception_batch.detect.cores import share_cores, usable_cores
 
 
@@ -29,6 +29,12 @@ def share_of_machine(settings: DetectConfig, index: int, of: int) -> DetectConfi
 def share_of_cores(of: int) -> int:
     """Threads that decode in each of so many processes."""
     return max(1, usable_cores() // of)
+
+
+def decode_workers(config: RunConfig, share: int | None = None) -> int:
+    """Threads that decode: as configured, else `share`, else as many as there are cores."""
+    workers = config.decode.workers
+    return share or usable_cores() if workers == "auto" else workers
 
 
 def _device(device: str, index: int) -> str:

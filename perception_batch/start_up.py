@@ -2,20 +2,66 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-import cv2
+_BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+# Packages that a room imports where it first needs them: in the middle of a run all would wait for it.
+_OF_VIDEO = ("av",)
 
-# Packages that the rooms import where they first need them, by the time that takes: in the middle of a run the
-# first timestep would wait for it, and all that is behind. pyarrow asks for pandas at its first array.
-_LATE_IMPORTS = ("trackers", "scipy.optimize", "pyarrow.parquet", "pandas", "av")
+
+@contextmanager
+def many_imports() -> Iterator[None]:
+    """For a block that imports much: the garbage collector would look through it again and again, and find nothing."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def leave_quickly() -> None:
+    """For a command: at the end of the process the garbage collector does not look through what goes anyway.
+
+    That is up to a tenth of a second. Where PyTorch is loaded, Triton would count what nobody took apart, and complain.
+    """
+    atexit.register(_keep_all)
+
+
+def _keep_all() -> None:
+    if not {"torch", "triton"} & sys.modules.keys():
+        gc.freeze()
+
+
+def import_numpy() -> None:
+    """Import NumPy and OpenCV, each with a BLAS of one thread, unless the environment says how many.
+
+    Both bring an OpenBLAS, whose other threads wait by spinning: a tenth of a second of each core, once. No product
+    here is large enough for two threads. The environment is as before afterwards: other libraries, and the programs
+    that are started, read the same names.
+    """
+    one = not any(name in os.environ for name in _BLAS_THREADS)
+    if one:
+        os.environ[_BLAS_THREADS[0]] = "1"
+    try:
+        for name in ("numpy", "cv2"):
+            with suppress(ImportError):  # said where it is needed
+                importlib.import_module(name)
+    finally:
+        if one:
+            del os.environ[_BLAS_THREADS[0]]
 
 
 def import_ahead() -> None:
-    """Import what the stages will need. What is wrong with a package is said by the one who needs it."""
-    for name in _LATE_IMPORTS:
+    """Import what a video will need. What is wrong with a package is said by the one who needs it."""
+    for name in _OF_VIDEO:
         with suppress(Exception):
             importlib.import_module(name)
 
@@ -23,6 +69,8 @@ def import_ahead() -> None:
 @contextmanager
 def one_opencv_thread() -> Iterator[None]:
     """Keep OpenCV from threads of its own: the images are spread over the decoding threads already."""
+    import cv2
+
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from perception_batch.calibration import Rig
 from perception_batch.config import RunConfig
 from perception_batch.ego_motion import moved_cameras
-from perception_batch.objects import ObjectMaker, make_objects
+from perception_batch.objects import Detected, ObjectMaker, make_objects
 from perception_batch.trajectory import Trajectory
 from perception_batch.types import EgoPose, TimestepResult
 from perception_batch.write import DriveFacts, Manifest, StoredTimestep, read_ego, read_stored_timesteps
+
+AT_ONCE = 8
+"""Timesteps that fusion looks at together: more would only need more memory."""
 
 
 def facts_of(manifest: Manifest, rig: Rig) -> DriveFacts:
@@ -40,10 +44,19 @@ def fused_again(
     directory: Path, config: RunConfig, rig: Rig, objects: ObjectMaker
 ) -> Iterator[tuple[StoredTimestep, TimestepResult]]:
     """The same, with the caller's own maker of objects, which then knows of ended tracks and of the ground."""
+    waiting: deque[StoredTimestep] = deque()
+    source = _moved(directory, config, rig)
+    while some := list(islice(source, AT_ONCE)):
+        waiting.extend(step for step, _ in some)
+        yield from ((waiting.popleft(), result) for result in objects.push([found for _, found in some]))
+    yield from ((waiting.popleft(), result) for result in objects.flush())
+
+
+def _moved(directory: Path, config: RunConfig, rig: Rig) -> Iterator[tuple[StoredTimestep, Detected]]:
+    """Every stored timestep, and what fusion is given of it: with the vehicle's motion."""
     trajectory = Trajectory(config.read.max_pose_gap_s)
     poses: Iterator[EgoPose] = read_ego(directory)
     more = True
-    waiting: deque[StoredTimestep] = deque()
     for step in read_stored_timesteps(directory, lidar=config.fuse.lidar is not None):
         needed = max([step.stamp_ns, *step.frame_stamps_ns.values()])
         while more and (trajectory.newest_ns is None or trajectory.newest_ns < needed):
@@ -58,19 +71,19 @@ def fused_again(
         moved = moved_cameras(rig, trajectory, step.stamp_ns, step.frame_stamps_ns, mounts)
         ego = trajectory.pose_at(step.stamp_ns)
         trajectory.forget_before(step.stamp_ns - 2_000_000_000)
-        waiting.append(step)
-        done = objects.push(
-            step.index,
-            step.stamp_ns,
-            step.status,
-            step.frame_stamps_ns,
-            step.detections,
-            step.image_hw,
-            moved,
-            ego,
-            step.lidar,
-            mounts,
-            lenses,
+        yield (
+            step,
+            Detected(
+                step.index,
+                step.stamp_ns,
+                step.status,
+                step.frame_stamps_ns,
+                step.detections,
+                step.image_hw,
+                moved,
+                ego,
+                step.lidar,
+                mounts,
+                lenses,
+            ),
         )
-        yield from ((waiting.popleft(), result) for result in done)
-    yield from ((waiting.popleft(), result) for result in objects.flush())

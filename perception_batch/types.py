@@ -8,7 +8,7 @@ top-left pixel, x right, y down. Positions are metres in the frame that the fiel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -29,7 +29,7 @@ from perception_batch.payloads import RawPayload as RawPayload
 from perception_batch.payloads import SkippedPayload as SkippedPayload
 from perception_batch.payloads import StillPayload as StillPayload
 from perception_batch.payloads import VideoPayload as VideoPayload
-from perception_batch.records import records_of_columns
+from perception_batch.picture_quality import PictureQuality as PictureQuality
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 Image: TypeAlias = npt.NDArray[np.uint8]
@@ -173,6 +173,8 @@ class FrameRow:
     """As in `EncodedFrame`; 0 where unknown."""
     encoding: str
     """As in `EncodedFrame`."""
+    quality: PictureQuality | None = None
+    """How good its picture is; None where none was decoded."""
 
     @classmethod
     def of_unused(cls, frame: UnusedFrame) -> FrameRow:
@@ -190,7 +192,9 @@ class FrameRow:
         )
 
     @classmethod
-    def of_used(cls, frame: EncodedFrame, timestep: int, undecodable: str = "") -> FrameRow:
+    def of_used(
+        cls, frame: EncodedFrame, timestep: int, undecodable: str = "", quality: PictureQuality | None = None
+    ) -> FrameRow:
         """The row of a frame of a timestep; `undecodable` is the reason where its image is broken."""
         return cls(
             frame.camera,
@@ -202,6 +206,7 @@ class FrameRow:
             frame.width_px,
             frame.height_px,
             frame.encoding,
+            quality,
         )
 
 
@@ -302,11 +307,6 @@ class FusedObject:
     """(2, 3) one standard deviation of what stays wrong in the same way: the object's size (for all its life), and
     the ground (for a while, and for its neighbours too). ``covariance_m2 = own_m2 + shared_m.T @ shared_m``."""
 
-    @classmethod
-    def of_columns(cls, count: int, **columns: Iterable[object]) -> list[FusedObject]:
-        """Many at once, in half the time: by field, and for every field, at least `count` values."""
-        return records_of_columns(cls, count, columns)
-
     @property
     def has_position(self) -> bool:
         """True where `position_m` is known."""
@@ -327,11 +327,6 @@ class Prediction:
     """(3, 3) of `position_m`."""
     velocity_mps: FloatArray
     """(3,) over ground in the base frame's axes; NaN where unknown."""
-
-    @classmethod
-    def of_columns(cls, count: int, **columns: Iterable[object]) -> list[Prediction]:
-        """Many at once; see `FusedObject.of_columns`."""
-        return records_of_columns(cls, count, columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,8 +359,8 @@ class TrackSummary:
 class Fusion:
     """What fusion made of one timestep."""
 
-    objects: tuple[FusedObject, ...]
-    """Object ``i`` of the timestep is row ``i``; sorted by falling score, then by observation."""
+    objects: Sequence[FusedObject]
+    """Object ``i`` of the timestep is row ``i``; sorted by falling score, then by observation. See `FusedObjects`."""
     object_of: Mapping[str, npt.NDArray[np.int32]]
     """By camera: (N,) the object that each detection became, -1 for none."""
     suppressed: Mapping[str, tuple[SuppressedReason, ...]]

@@ -23,8 +23,8 @@ from perception_batch.errors import LogError, ModelError, PerceptionBatchError
 from perception_batch.flow import closed
 from perception_batch.job import Job, OpenDrive, open_drive
 from perception_batch.looks import CameraViews, Crops
-from perception_batch.pipeline import decode_workers
 from perception_batch.prepared_frames import boxes_of, prepared_frames
+from perception_batch.shared_machine import decode_workers
 from perception_batch.types import Detections
 
 _log = logging.getLogger(__name__)

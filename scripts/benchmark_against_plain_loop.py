@@ -40,7 +40,6 @@ import platform
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -59,6 +58,7 @@ from perception_batch.stage_costs import StageCosts
 LOOPS = ("plain", "informed", "informed-fp32")
 OURS = ("fp32", "bf16", "int8", "bf16-reduced", "int8-reduced")
 USUAL = ("plain", "informed", "fp32", "int8")
+_TIMED_RUN = Path(__file__).with_name("timed_run.py")
 YARDSTICKS = ("plain", "informed", "informed-fp32")
 
 
@@ -141,7 +141,7 @@ def measure_ours(
     model = model_of(program, models)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        command = [sys.executable, __file__, "--as-command", str(folder / "steady.json")]
+        command = [sys.executable, str(_TIMED_RUN), str(folder / "steady.json")]
         command += ["run", str(looped.path), "--out", str(folder / "out"), "--model", model]
         for setting in (*settings_of(program), *settings):
             command += ["--set", setting]
@@ -168,27 +168,6 @@ def _measured(
     return Measured(
         program, turn, images, used.wall_s, *steady, used.cpu_s, used.peak_mb, used.other_cores, run
     )
-
-
-def as_command(report: Path, argv: list[str]) -> int:
-    """`perception-batch` itself, noting the seconds from the start of the chain to the end of the command.
-
-    Nothing is changed but that the progress bar's start, which stands between loading and the first image, is timed.
-    """
-    from perception_batch import cli, console
-
-    started: list[float] = []
-
-    class Timed(console.RunProgress):
-        def start(self, drive: str, images: int) -> None:
-            started.append(time.perf_counter())
-            super().start(drive, images)
-
-    console.RunProgress = Timed  # type: ignore[misc]
-    status = cli.main(argv)
-    if started:
-        report.write_text(json.dumps(time.perf_counter() - started[0]))
-    return status
 
 
 def ratios(rows: Sequence[Measured], program: str, to: str) -> list[float]:
@@ -355,7 +334,7 @@ def make_models(args: argparse.Namespace, looped: Looped, folder: Path) -> Model
     """What the rows load, exported before anything is measured."""
     folder = folder / "exports"
     folder.mkdir()
-    ours = [sys.executable, __file__, "--as-command", str(folder / "steady.json")]
+    ours = [sys.executable, str(_TIMED_RUN), str(folder / "steady.json")]
     informed, int8 = args.informed or "", args.int8 or ""
     if not informed and any(name.startswith("informed") for name in args.rows):
         loop = [sys.executable, "-m", "perception_batch.plain_loop"]
@@ -397,8 +376,6 @@ def machine() -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     """Measure and print."""
     words = sys.argv[1:] if argv is None else argv
-    if words[:1] == ["--as-command"]:
-        return as_command(Path(words[1]), words[2:])
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -22,14 +22,14 @@ from forked_child import start
 from patch_detector import PatchDetector
 from url_stores import SETTINGS
 
-from perception_batch import console, drive_output, drives_wanted, pipeline, replay
+from perception_batch import console, drive_output, drive_run, drives_wanted, pipeline, replay
 from perception_batch.collection import RunRequest, run_all
 from perception_batch.config import load_config
 from perception_batch.runs import OutputUrl
 
 BROKEN = 1
 """Images of the log that cannot be decoded: segments count them, the detector does not see them."""
-IMPORTED = (console, replay)  # before the first fork, as all that a run needs
+IMPORTED = (console, drive_run, replay)  # before the first fork, as all that a run needs
 
 
 class Noting(PatchDetector):

@@ -23,12 +23,12 @@ import pyarrow.parquet as pq
 from forked_child import start
 from patch_detector import PatchDetector
 
-from perception_batch import console, drives_wanted, pipeline, replay
+from perception_batch import console, drive_run, drives_wanted, pipeline, replay
 from perception_batch.collection import RunRequest, run_all
 from perception_batch.config import load_config
 from perception_batch.runs import EVENTS, FOLDER, read_events
 
-IMPORTED = (console, replay)  # before the first fork, as all that a run needs
+IMPORTED = (console, drive_run, replay)  # before the first fork, as all that a run needs
 SETTINGS = ["detect.image_size=160", "render.width_px=320", "runs.segment_s=2", "runs.loss_limit_percent=50"]
 setattr(pipeline, "open_detector", PatchDetector)  # noqa: B010
 setattr(drives_wanted, "known_sha256", lambda _: "0" * 64)  # noqa: B010

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -37,6 +38,16 @@ def put(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     like = pq.read_table(path).to_pylist()[0]
     nullable = {field.name: None for field in schema if field.nullable}
     pq.write_table(pa.Table.from_pylist([{**like, **nullable, **row} for row in rows], schema=schema), path)
+
+
+def quality_of(drive: int, k: int) -> dict[str, float]:
+    """In the second night c0 is blurred and c1 dark."""
+    late = drive == 2
+    return {
+        "sharpness": 100.0 if late and k % 2 == 0 else 300.0 + k,
+        "dark_share": 0.75 if late and k % 2 else 0.1,
+        "bright_share": 0.0,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +95,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "camera": f"c{k % 2}",
                 "frame_stamp_ns": 1_700_000_000_123_456_789 + (number == 2) * DAY_NS + k * 100_000_000,
                 "status": "undecodable" if k < 3 else "used",
+                **({} if k < 3 else quality_of(number, k)),
             }
             for k in range(10)
         ]
@@ -128,3 +140,20 @@ def test_losses_of_a_collection(out: Path) -> None:
     absent = block("losses", out)["absent"]
     assert [row[0] for row in absent] == ["d0", "d1", "d2"]
     assert {row[2] for row in absent} == {1}  # the broken image
+
+
+def test_dark_and_blurred_cameras_of_the_last_night(out: Path, tmp_path: Path) -> None:
+    pytest.importorskip("duckdb")
+    known = [
+        ("c0", pytest.approx(0.1, rel=1e-6), pytest.approx(100 / 306)),
+        ("c1", 0.75, pytest.approx(1.0, abs=0.01)),
+    ]
+    assert block("duckdb", out)["poor"] == known
+    for name in ("d0", "d1"):  # the first and a later one of an earlier version
+        shutil.copytree(out, tmp_path / name)
+        older = tmp_path / name / name / "frames.parquet"
+        table = pq.read_table(older)
+        pq.write_table(table.drop_columns(["sharpness", "dark_share", "bright_share"]), older)
+        found = block("duckdb", tmp_path / name)
+        assert found["poor"] == known
+        assert found["lost"] == block("duckdb", out)["lost"]

@@ -13,7 +13,9 @@ PACKAGE = Path(__file__).resolve().parent.parent / "perception_batch"
 ROOMS = sorted(p.name for p in PACKAGE.iterdir() if (p / "__init__.py").is_file())
 GROUND = {
     "assignment",
+    "arrow_columns",
     "atomic",
+    "columnar",
     "lidar",
     "lenses",
     "mounts",
@@ -22,10 +24,12 @@ GROUND = {
     "geometry",
     "calibration",
     "ontology",
+    "pairs",
     "config",
     "config_sections",
     "command_options",
     "payloads",
+    "picture_quality",
     "records",
     "table_format",
     "trajectory",

@@ -17,7 +17,9 @@ from patch_runs import TABLES, cameras, job, watch_detectors, write_drive
 
 from perception_batch import chain, outputs, pipeline
 from perception_batch.job import Outcome
+from perception_batch.objects import ObjectMaker
 from perception_batch.pipeline import run_drive
+from perception_batch.sync import Synchronizer
 
 
 @pytest.fixture
@@ -173,13 +175,13 @@ def test_a_failing_stage_ends_the_drive_and_leaves_no_thread(
     threads: bool,
 ) -> None:
     if stage == "read":
-        monkeypatch.setattr(pipeline.Synchronizer, "push", _fail_after(n, pipeline.Synchronizer.push))
+        monkeypatch.setattr(Synchronizer, "push", _fail_after(n, Synchronizer.push))
     elif stage == "decode":
         monkeypatch.setattr(chain, "decode_frame", _fail_after(n, chain.decode_frame))
     elif stage == "detect":
         monkeypatch.setattr(pipeline, "open_detector", lambda s: PatchDetector(s, fail_at=n))
     elif stage == "fuse":
-        monkeypatch.setattr(pipeline.ObjectMaker, "push", _fail_after(n, pipeline.ObjectMaker.push))
+        monkeypatch.setattr(ObjectMaker, "push", _fail_after(n, ObjectMaker.push))
     elif stage == "draw":
         monkeypatch.setattr(outputs.Mosaic, "draw", _fail_after(n, outputs.Mosaic.draw))
     else:

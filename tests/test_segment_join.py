@@ -13,7 +13,7 @@ from write.drive_of_results import FACTS, STEP_NS, drive
 from perception_batch.runs.segment_content import DetectedTimestep, SegmentContent
 from perception_batch.runs.segment_store import Made, SegmentStore
 from perception_batch.runs.segments import SegmentPlan
-from perception_batch.types import EgoPose, FrameRow, Fusion, TimestepResult
+from perception_batch.types import EgoPose, FrameRow, Fusion, PictureQuality, TimestepResult
 from perception_batch.write import EgoWriter, FramesWriter, ResultTableWriter
 
 N = 700  # more than two row groups of timesteps
@@ -39,7 +39,13 @@ def write(folder: Path, items: Iterator[Item]) -> dict[str, bytes]:
 def detected(result: TimestepResult) -> DetectedTimestep:
     broken = {c: "broken_jpeg" for c, s in result.status.items() if s == "undecodable"}
     return DetectedTimestep(
-        result.stamp_ns, result.status, result.frame_stamps_ns, result.detections, result.image_hw, broken
+        result.stamp_ns,
+        result.status,
+        result.frame_stamps_ns,
+        result.detections,
+        result.image_hw,
+        broken,
+        {c: PictureQuality(result.index / 2, 0.25, 0.0) for c in result.detections},
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from perception_batch.decode.deep import BitDepth
 from perception_batch.decode.packet_stream import VIDEO_CODECS, PacketCount
 from perception_batch.decode.picture import picture_to_rgb
+from perception_batch.decode.quality import picture_quality
 from perception_batch.decode.raw import decode_raw
 from perception_batch.decode.still import ReduceBy, decode_still
 from perception_batch.decode.undecodable import UndecodableError
@@ -20,7 +21,7 @@ from perception_batch.types import (
     StillPayload,
 )
 
-__all__ = ["VIDEO_CODECS", "PacketCount", "decode_frame", "pictures"]
+__all__ = ["VIDEO_CODECS", "PacketCount", "decode_frame", "picture_quality", "pictures"]
 
 
 def decode_frame(

@@ -134,7 +134,7 @@ def _exported_form(settings: DetectConfig, path: Path, sha256: str, backend: Bac
     precision = _precision(settings, backend)
     if precision == "int8":
         raise ModelError(
-            f"{printable(path)} has no int8 form in the cache yet: make it with frames of your own log by "
+            f"{printable(path)} has no int8 form of this version in the cache: make it with frames of your own log by "
             f"`perception-batch export {printable(path)} --backend {backend} --precision int8 --calibrate LOG`"
         )
     missing = [name for name in ("torch", "ultralytics") if not _installed(name)]

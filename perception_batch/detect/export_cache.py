@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +16,9 @@ from perception_batch.errors import ModelError, WriteError, printable
 
 MODEL_STEM = "model"
 """Files of an export: model.xml and model.bin, model.onnx or model.engine, and model.json."""
+
+INT8_RECIPE = 2
+"""How `quantize` makes them, in their facts: those of another recipe are not taken from the cache."""
 
 
 def versions_of(*packages: str) -> dict[str, str]:
@@ -47,7 +50,8 @@ def find_cached(
     """The cached export of these weights for this size; None where there is none, or it is damaged, or out of date.
 
     Out of date is what other versions of the packages made. Packages that are not installed any more do not count:
-    then nothing better can be had. Nor does a calibrated model age: nobody but the user can make it again.
+    then nothing better can be had. Nor do a calibrated model's packages, which nobody but the user can make again; it is
+    out of date when it was made by another recipe.
     """
     for shape in ("any", str(image_size)):
         folder = cached_folder(weights, sha256, backend, precision, shape)
@@ -58,8 +62,11 @@ def find_cached(
         except ModelError:
             continue
         facts = model.facts
-        made_by: Mapping[str, str] = {} if facts.precision == "int8" else facts.versions
-        current = all(made_by[name] == number for name, number in versions_of(*made_by).items())
+        if facts.precision == "int8":
+            current = facts.calibration.get("recipe") == INT8_RECIPE
+        else:
+            made_by = facts.versions
+            current = all(made_by[name] == number for name, number in versions_of(*made_by).items())
         if current and (facts.sha256, facts.backend, facts.precision) == (sha256, backend, precision):
             return model
     return None

@@ -25,13 +25,19 @@ from perception_batch.detect.cores import share_cores
 from perception_batch.detect.detector import DetectorInfo
 from perception_batch.detect.exported import BackendError, ExportedDetector, check_wanted, reason
 from perception_batch.detect.facts import ExportedModel
-from perception_batch.detect.openvino_graph import rewrite
+from perception_batch.detect.openvino_graph import Arithmetic, rewrite
 from perception_batch.errors import ConfigError, printable
 
 # Images in one call of `detect`. Requests hold one image each, so this only bounds how far they run ahead.
 AUTO_BATCH = 8
 RunPrecision = Literal["fp32", "bf16", "fp16", "int8"]
 _HINTS: dict[RunPrecision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+_ARITHMETIC: dict[RunPrecision, Arithmetic] = {
+    "fp32": "float",
+    "bf16": "bfloat16",
+    "fp16": "float",
+    "int8": "int8",
+}
 _PARTS = {"convert": "openvino.tools.ovc", "opset": "openvino.opset13"}
 # By which users keep oneDNN, which OpenVINO computes with, from newer instructions.
 _ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
@@ -193,7 +199,7 @@ class OpenVinoNetwork:
                 with suppress(RuntimeError):
                     return self._core.import_model(body, "CPU", config)
         model = self._read()
-        rewrite(model, import_openvino("opset"), exact=self._precision in ("fp32", "fp16"))
+        rewrite(model, import_openvino("opset"), _ARITHMETIC[self._precision])
         model.reshape([1, *input_hw, 3])
         compiled = self._core.compile_model(model, "CPU", config)
         if file is not None:

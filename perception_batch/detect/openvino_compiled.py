@@ -21,7 +21,7 @@ from perception_batch.errors import printable
 
 logger = logging.getLogger(__name__)
 
-REWRITES = 1
+REWRITES = 2
 """Of `openvino_graph`: another number is another compiled model."""
 MOST_FILES = 24
 """The oldest beyond these go; each has the size of the model."""

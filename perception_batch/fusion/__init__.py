@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from perception_batch.calibration import Rig
 from perception_batch.config import CameraConfig, FuseConfig
 from perception_batch.fusion.found_masks import FoundMask, MaskFinder
-from perception_batch.fusion.fuser import Fuser
+from perception_batch.fusion.fuser import Fuser, Join, Seen
 from perception_batch.fusion.geometric import GeometricFuser
 from perception_batch.fusion.ground import Ground
 from perception_batch.fusion.lidar_cue import measure as measure_lidar
@@ -24,7 +24,9 @@ __all__ = [
     "Fuser",
     "GeometricFuser",
     "Ground",
+    "Join",
     "MaskFinder",
+    "Seen",
     "measure_lidar",
     "open_fuser",
 ]

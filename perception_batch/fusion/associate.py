@@ -18,8 +18,7 @@ import numpy.typing as npt
 
 from perception_batch.assignment import IntArray, assignment
 from perception_batch.calibration import FloatArray
-from perception_batch.fusion.extent import facing
-from perception_batch.fusion.lens import BoxRays
+from perception_batch.fusion.extent import Spans, facing
 from perception_batch.fusion.position import Views
 
 # Frames of one timestep are tens of milliseconds apart, and other traffic moves meanwhile.
@@ -54,7 +53,7 @@ class Candidates:
 def associate(
     boxes: Candidates,
     views: Views,
-    rays: BoxRays,
+    spans: Spans,
     length_m: FloatArray,
     overlaps: npt.NDArray[np.bool_],
     gate_sigma: float,
@@ -64,7 +63,7 @@ def associate(
     Args:
         boxes: the candidates.
         views: where each would be, per class.
-        rays: of the N boxes.
+        spans: of the N boxes.
         length_m: (N,) how long such a thing may be.
         overlaps: (C, C) symmetric: whether two cameras can see the same thing; False for one with itself.
         gate_sigma: Mahalanobis distance up to which two boxes may be one thing.
@@ -82,7 +81,7 @@ def associate(
         first, second, value = first[good], second[good], value[good]
         own = boxes.row_as.ravel().take(np.arange(n) * boxes.row_as.shape[1] + boxes.label)
         near_m, far_m = views.near_m.take(own, 1)
-        good = facing(rays, first, second, near_m, far_m, length_m).nonzero()[0]
+        good = facing(spans, first, second, near_m, far_m, length_m).nonzero()[0]
         first, second, value = first[good], second[good], value[good]
     leader = np.arange(n)
     # What nothing else is like needs no choice.

@@ -1,10 +1,11 @@
-"""The detections of one timestep that count, as columns; and who decides which do."""
+"""The detections of timesteps that count, as columns; and who decides which do."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -34,12 +35,10 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """N detections that count, sorted by camera and number."""
+    """N detections that count, sorted by timestep, camera and number."""
 
-    parts: Mapping[str, slice]
-    """By camera, in alphabetical order: which of them are its; every camera of the timestep is there."""
     rows: IntArray
-    """(N,) their rows among all detections of the timestep, camera after camera."""
+    """(N,) their rows among all detections, timestep after timestep, camera after camera."""
     xyxy: FloatArray
     """(N, 4) px of the original images."""
     observations: Sequence[tuple[Observation]]
@@ -52,13 +51,12 @@ class Boxes:
     """What speaks for each class."""
 
     def take(self, numbers: IntArray) -> Boxes:
-        """Those of these numbers, which rise; whose they are is not told any more."""
+        """Those of these numbers, which rise."""
         place = np.full(len(self.rows), -1)
         place[numbers] = np.arange(len(numbers))
         box = place[self.words.box]
         theirs = (box >= 0).nonzero()[0]
         return Boxes(
-            {},
             self.rows[numbers],
             self.xyxy[numbers],
             [self.observations[i] for i in numbers.tolist()],
@@ -66,6 +64,37 @@ class Boxes:
             self.kind[numbers],
             Words(box[theirs], self.words.kind[theirs], self.words.score[theirs]),
         )
+
+    def part(self, start: int, stop: int, first_row: int) -> Boxes:
+        """Those from `start` to before `stop`, whose timestep's first detection is row `first_row`."""
+        low, high = self.words.box.searchsorted((start, stop)).tolist()
+        words = Words(self.words.box[low:high] - start, self.words.kind[low:high], self.words.score[low:high])
+        return Boxes(
+            self.rows[start:stop] - first_row,
+            self.xyxy[start:stop],
+            self.observations[start:stop],
+            self.score[start:stop],
+            self.kind[start:stop],
+            words,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which detections of T timesteps count; their I images come timestep by timestep, in each by camera name."""
+
+    images: Sequence[tuple[int, str]]
+    """Number of the timestep and camera of each image."""
+    first_images: Sequence[int]
+    """T + 1 numbers: the first image of each timestep, and I."""
+    detections: Sequence[int]
+    """I + 1 numbers: the first detection of each image, and how many there are."""
+    boxes: Boxes
+    """Those that count."""
+    starts: Sequence[int]
+    """I + 1 numbers: the first box of each image, and how many there are."""
+    reasons: list[SuppressedReason]
+    """By detection, why it does not count; empty text: it does."""
 
 
 class BoxSelector:
@@ -101,14 +130,14 @@ class BoxSelector:
         self._observations: dict[str, list[tuple[Observation]]] = {}
         self._said: set[int] = set()
 
-    def select(self, detections: Mapping[str, Detections]) -> tuple[Boxes, list[SuppressedReason]]:
-        """The boxes that count, and against each of all detections, camera after camera, a reason; empty text: none."""
-        cameras = sorted(detections)
-        found = [detections[camera] for camera in cameras]
+    def select(self, steps: Sequence[Mapping[str, Detections]]) -> Selection:
+        """Which detections of timesteps count; how many timesteps are asked about at once makes no difference."""
+        images = [(number, camera) for number, found in enumerate(steps) for camera in sorted(found)]
+        found = [steps[number][camera] for number, camera in images]
         counts = [len(one) for one in found]
         codes: list[int] = []
         observations: list[tuple[Observation]] = []
-        for camera, one, count in zip(cameras, found, counts, strict=True):
+        for (_, camera), one, count in zip(images, found, counts, strict=True):
             codes += self._codes_of(camera, one.class_id.tolist())
             observations += self._observed(camera, count)
         every = found or [Detections.empty()]
@@ -125,12 +154,11 @@ class BoxSelector:
         for k in (~alive).nonzero()[0].tolist():
             reasons[k] = "low_score" if low[k] else "class"
         if self._cameras:
-            for k in self._in_masks(cameras, counts, xyxy, alive):
+            for k in self._in_masks([camera for _, camera in images], counts, xyxy, alive):
                 reasons[k], alive[k] = "ego_mask", False
         mine = alive.nonzero()[0]
-        mine = mine[
-            np.lexsort((-score[mine], of[mine]))
-        ]  # in each camera by falling score; equal ones stay in order
+        # In each image by falling score; equal ones stay in order.
+        mine = mine[np.lexsort((-score[mine], of[mine]))]
         kept, others = duplicates(xyxy[mine], of[mine], groups[code[mine]], self._duplicate_iou)
         kept, others = mine[kept], mine[others]
         alive[others] = False
@@ -138,24 +166,24 @@ class BoxSelector:
             reasons[k] = "duplicate"
 
         rows = alive.nonzero()[0]
-        numbers = rows.tolist()
-        bounds = np.concatenate([[0], alive.cumsum()])[np.cumsum([0, *counts])].tolist()
+        detections = [0, *accumulate(counts)]
         word_of, said_by = rows, rows
         if len(kept):
             word_of = np.concatenate([rows, kept])
             order = word_of.argsort(kind="stable")
             word_of, said_by = word_of[order], np.concatenate([rows, others])[order]
         boxes = Boxes(
-            {camera: slice(bounds[n], bounds[n + 1]) for n, camera in enumerate(cameras)},
             rows,
             xyxy.take(rows, 0),
-            observations if len(rows) == len(observations) else [observations[k] for k in numbers],
+            observations if len(rows) == len(observations) else [observations[k] for k in rows.tolist()],
             score[rows],
             kind[rows],
             Words(rows.searchsorted(word_of), kind[said_by], score[said_by]),
         )
         self._name_unknown(boxes.kind)
-        return boxes, reasons
+        first_images = [0, *accumulate(map(len, steps))]
+        starts = rows.searchsorted(detections).tolist()
+        return Selection(images, first_images, detections, boxes, starts, reasons)
 
     def _codes_of(self, camera: str, numbers: Sequence[int]) -> Iterable[int]:
         """The number of the rule for each of a camera's detections, by the model's class numbers."""

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from perception_batch.calibration import FloatArray
 from perception_batch.config import FuseConfig
+from perception_batch.fusion.columns import Columns
 from perception_batch.fusion.lens import BoxRays
 from perception_batch.fusion.sizes import Sizes
 
@@ -28,7 +29,7 @@ _BEHIND_FISHEYE = 1.0  # slope of a ray below which a fisheye's box sits under t
 
 
 @dataclass(frozen=True, slots=True)
-class Cues:
+class Cues(Columns):
     """What N boxes say before the ground is asked."""
 
     seen: npt.NDArray[np.bool_]

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from perception_batch.calibration import FloatArray, Intrinsics
-from perception_batch.fusion.pairs import pairs_within
+from perception_batch.fusion.columns import Columns
 from perception_batch.geometry import SE3
+from perception_batch.pairs import pairs_within
 
 # Linear interpolation over s px errs by s² / 8f² rad at most: 0.03 px at s = 16, f = 1000 px.
 _STEP_PX = 16.0
@@ -100,7 +101,7 @@ class RayTables:
 
 
 @dataclass(frozen=True, slots=True)
-class BoxRays:
+class BoxRays(Columns):
     """What the edges of N boxes look at, in the base frame. "Low" is towards the ground, not row numbers:
     in a camera mounted upside down it is the image's upper edge."""
 
@@ -134,10 +135,6 @@ class BoxRays:
     """(N,) share of the low edge that lies inside one box which stands lower, hence nearer."""
     fisheye: npt.NDArray[np.bool_]
     """(N,) the lens is equidistant."""
-
-    def take(self, rows: npt.NDArray[np.int64]) -> BoxRays:
-        """The given rows, in that order."""
-        return BoxRays(*[getattr(self, name).take(rows, -1) for name in self.__slots__])
 
 
 def low_edge(base_SE3_camera: SE3) -> int:
@@ -191,7 +188,7 @@ def box_rays(
     tables: RayTables,
     hidden_low: npt.NDArray[np.bool_] | None = None,
 ) -> BoxRays:
-    """Rays of the edges of the boxes of one or more cameras, in their order.
+    """Rays of the edges of the boxes of one or more images, in their order.
 
     Args:
         xyxy: (N, 4) boxes of the first image, then those of the second and so on; px of the original images.
@@ -215,8 +212,11 @@ def box_rays(
     if hidden_low is not None:
         cut[0] |= hidden_low
     rays = tables.rays(lens, points[:5], points[5:10])
-    x, y = np.add.reduce(turn[:6].reshape(2, 3, 1, n) * rays, 1)
-    rise = np.add.reduce(turn[6:].reshape(3, 1, n) * rays[:, 3:], 0)
+    # Sums term by term: one product of matrices may end in other last bits with more boxes beside it.
+    ahead, left, up = rays
+    x = turn[0] * ahead + turn[1] * left + turn[2] * up
+    y = turn[3] * ahead + turn[4] * left + turn[5] * up
+    rise = turn[6] * ahead[3:] + turn[7] * left[3:] + turn[8] * up[3:]
     slope = rise / np.maximum(np.sqrt(x[3:] ** 2 + y[3:] ** 2), 1e-9)
     turned = np.arctan2(y[:3], x[:3])
     azimuth = turned[0].copy()

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import repeat
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
-from perception_batch.calibration import FloatArray
+from perception_batch.columnar import FusedObjects
 from perception_batch.fusion.boxes import Boxes
 from perception_batch.fusion.groups import Groups
 from perception_batch.fusion.placed import Places, combine
 from perception_batch.fusion.position import Views
 from perception_batch.ontology import Ontology
-from perception_batch.types import FusedObject, Observation
+from perception_batch.types import Observation
+
+_NOWHERE = (math.nan,) * 3
 
 
 class ObjectMaker:
@@ -28,17 +30,17 @@ class ObjectMaker:
             entry = ontology.find(labels[number])
             ids[entry.name if entry else labels[number]] = number
         ids.update({label: number for number, label in sorted(labels.items(), reverse=True)})
-        self._nowhere = _constant([math.nan] * 3)
         self._ids = ids
-        self._sizes = {name: _constant(entry.size_lwh_m) for name, entry in ontology.classes.items()}
-        self._kinds: list[npt.NDArray[np.object_]] = []  # by kind: number, name, size, source of the size
+        self._sizes = {name: entry.size_lwh_m for name, entry in ontology.classes.items()}
+        # By kind, as far as they are known.
+        self._numbers = np.zeros(0, np.int64)
+        self._lwh_m = np.zeros((0, 3))
+        self._names, self._sources = np.empty((2, 0), object)
 
     def make(
         self, boxes: Boxes, groups: Groups, places: Places, names: Sequence[str]
-    ) -> tuple[list[FusedObject], npt.NDArray[np.int64]]:
+    ) -> tuple[FusedObjects, npt.NDArray[np.int64]]:
         """The objects of groups of boxes by falling score, then by their first box; and (G,) which group each is.
-
-        Objects share arrays' memory, which is never written again.
 
         Args:
             boxes: N.
@@ -46,61 +48,48 @@ class ObjectMaker:
             places: of the groups.
             names: of the kinds.
         """
-        if not len(groups.first):
-            return [], groups.first
         self._learn(names)
-        missed = np.multiply.reduceat(1 - boxes.score[groups.box], groups.first)
+        missed = 1 - boxes.score[groups.box]
+        missed = np.multiply.reduceat(missed, groups.first) if len(missed) else missed
         score = np.minimum(1 - missed, 1.0)  # the noisy or
         heads = groups.box[groups.first]
         order = np.lexsort((heads, -score))
         places = places.take(order)
-        observations: list[tuple[Observation, ...]] = [boxes.observations[i] for i in heads[order].tolist()]
-        counts = groups.counts[order]
-        for number in (counts > 1).nonzero()[0].tolist():
-            start = int(groups.first[order[number]])
-            members = groups.box[start : start + int(counts[number])].tolist()
-            observations[number] = tuple([boxes.observations[i][0] for i in members])
+        seen: list[tuple[Observation, ...]] = [boxes.observations[i] for i in groups.box.tolist()]
+        first, counts = groups.first[order], groups.counts[order]
+        observations = [
+            seen[start] if count == 1 else tuple(chain.from_iterable(seen[start : start + count]))
+            for start, count in zip(first.tolist(), counts.tolist(), strict=True)
+        ]
         kind = groups.kind[order]
-        class_id, label, size_lwh_m, size_source = [column.take(kind).tolist() for column in self._kinds]
-        objects = FusedObject.of_columns(
-            len(order),
-            class_id=class_id,
-            label=label,
-            score=score[order].tolist(),
-            position_m=places.position_m,
-            covariance_m2=places.total_m2,
-            size_lwh_m=size_lwh_m,
-            size_source=size_source,
-            yaw_rad=groups.yaw_rad[order].tolist(),
-            observations=observations,
-            track_id=repeat(-1),
-            velocity_mps=repeat(self._nowhere),
-            filled=repeat(False),
-            own_m2=places.jitter_m2,
-            shared_m=places.lasting_m,
+        objects = FusedObjects(
+            self._numbers.take(kind),
+            self._names.take(kind).tolist(),
+            score[order],
+            places.position_m,
+            places.total_m2,
+            self._lwh_m.take(kind, 0),
+            self._sources.take(kind).tolist(),
+            groups.yaw_rad[order],
+            observations,
+            np.full(len(order), -1),
+            np.full((len(order), 3), math.nan),
+            np.zeros(len(order), bool),
+            places.jitter_m2,
+            places.lasting_m,
         )
         return objects, order
 
     def _learn(self, names: Sequence[str]) -> None:
         """What all objects of one class have alike, where there are classes that are not known yet."""
-        if self._kinds and len(self._kinds[0]) == len(names):
+        if len(self._names) == len(names):
             return
-        sizes = [self._sizes.get(name, self._nowhere) for name in names]
-        sources = ["prior" if name in self._sizes else "unknown" for name in names]
         # A number that the model has no name for is not its number for anything.
-        numbers = [self._ids.get(name, -1) for name in names]
-        columns: tuple[Sequence[object], ...] = (numbers, names, sizes, sources)
-        self._kinds = [np.empty(len(names), object) for _ in columns]
-        for made, values in zip(self._kinds, columns, strict=True):
-            for kind, value in enumerate(values):
-                made[kind] = value
-
-
-def _constant(values: Sequence[float]) -> FloatArray:
-    """Values that many objects share."""
-    out = np.array(values)
-    out.flags.writeable = False
-    return out
+        self._numbers = np.array([self._ids.get(name, -1) for name in names], np.int64)
+        self._lwh_m = np.array([self._sizes.get(name, _NOWHERE) for name in names], np.float64).reshape(-1, 3)
+        self._names, self._sources = np.empty((2, len(names)), object)
+        self._names[:] = names
+        self._sources[:] = ["prior" if name in self._sizes else "unknown" for name in names]
 
 
 def placed_groups(groups: Groups, views: Views, places: Places) -> Places:

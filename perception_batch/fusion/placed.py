@@ -87,23 +87,18 @@ def combine(places: Places, first: npt.NDArray[np.int64], counts: npt.NDArray[np
         first: (G,) row of each object's first view.
         counts: (G,) how many it has, two or more.
     """
-    every = np.arange(int(counts.max()))
-    # Those with fewer views than others have their first one again, which then counts for nothing.
-    beyond = every >= counts[:, None]
-    taken = first[:, None] + np.where(beyond, 0, every)
-    position_m, jitter, lasting = places.position_m[taken], places.jitter_m2[taken], places.lasting_m[taken]
-    information = np.linalg.inv(places.total_m2[taken])
-    information[beyond] = 0.0
-    weights = np.linalg.inv(np.add.reduce(information, 1))[:, None] @ information
-    position: FloatArray = np.add.reduce((weights @ position_m[..., None])[..., 0], 1)
-    transposed = weights.swapaxes(2, 3)
-    together: FloatArray = np.add.reduce(lasting @ transposed, 1)
-    alone = np.add.reduce(weights @ jitter @ transposed, 1)
-    apart = position_m - position[:, None]
-    spread = (information @ apart[..., None])[..., 0] * apart
-    spread = np.add.reduce(spread.reshape(len(counts), -1), 1)
+    of = np.arange(len(counts)).repeat(counts)
+    information = np.linalg.inv(places.total_m2)
+    weights = np.linalg.inv(np.add.reduceat(information, first)).take(of, 0) @ information
+    told = np.empty((len(of), 3, 3))  # the position, and what lasts
+    told[:, :, 0], told[:, :, 1:] = places.position_m, places.lasting_m.swapaxes(1, 2)
+    means = np.add.reduceat(weights @ told, first)
+    alone = np.add.reduceat(weights @ places.jitter_m2 @ weights.swapaxes(1, 2), first)
+    apart = told[:, :, 0] - means[:, :, 0].take(of, 0)
+    spread = np.add.reduceat(np.add.reduce((information @ apart[:, :, None])[:, :, 0] * apart, 1), first)
     wider = np.maximum(spread / (3 * (counts - 1)), 1.0) - 1
+    together = means[:, :, 1:].swapaxes(1, 2)
     outer = together[:, :, :, None] * together[:, :, None, :]
-    alone = alone + wider[:, None, None] * (alone + outer[:, 0] + outer[:, 1])
+    alone += wider[:, None, None] * (alone + outer[:, 0] + outer[:, 1])
     alone = 0.5 * (alone + alone.swapaxes(1, 2))  # without the last bit's asymmetry
-    return Places.of(position, alone, together)
+    return Places.of(means[:, :, 0].copy(), alone, together.copy())

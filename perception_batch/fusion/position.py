@@ -16,15 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from perception_batch.calibration import FloatArray
+from perception_batch.fusion.columns import Columns
 from perception_batch.fusion.cues import Cues
 from perception_batch.fusion.lens import BoxRays
 from perception_batch.fusion.ranges import Ranges
 from perception_batch.fusion.sizes import COS_PSI, INSET_LENGTH, INSET_WIDTH, SIN_PSI, Sizes
 
 _OBLIQUE = np.abs(SIN_PSI * COS_PSI)  # half of |sin 2ψ|
-# Times cosine and sine of an angle: of each heading turned back by it the cosine, then the sine of it turned on.
-_END_AND_SIDE_ON = np.block([[COS_PSI, -SIN_PSI], [SIN_PSI, COS_PSI]])
-_SIDEWAYS = np.block([[SIN_PSI, -COS_PSI]])  # likewise, the sine of each heading turned back
 _YAW_CALIBRATION_RAD = math.radians(0.3)
 _CUT_SIDE_FACTOR = 2.0  # as for heights: half-seen things are boxed about this much worse
 _CLOSE_M = 6.0  # a thing that cannot be farther away than this is well placed by a bearing
@@ -32,7 +30,7 @@ _HEADING_SIGMA_RAD = 0.2  # a velocity's direction against the body's, turning i
 
 
 @dataclass(frozen=True, slots=True)
-class Views:
+class Views(Columns):
     """Where N boxes put their objects, in the base frame. Every error but one's own is along the ray or across it."""
 
     position_m: FloatArray
@@ -57,71 +55,120 @@ class Views:
     reach_m: FloatArray
     """(2, N) the farthest that the object's centre may plausibly be where `known` is False, else where it is."""
 
-    def take(self, rows: npt.NDArray[np.int64]) -> Views:
-        """The given rows, in that order."""
-        return Views(*[getattr(self, name).take(rows, -1) for name in self.__slots__])
+
+@dataclass(frozen=True, slots=True)
+class Stance(Columns):
+    """What is known of the places of N boxes before they are headed anywhere: all that `locate` needs."""
+
+    table: FloatArray
+    """(26, N) range to the near face, and its bound; azimuth; variance of the middle's bearing; height of the centre;
+    variance of the depth end on, and from the side; sign of the azimuth of both sides; x, y of the camera; then as in `Views`:
+    the ray (3), the errors that all views share (4), variances along the ray (by all that no other view shares; what
+    of it is new in every image; upwards what is new; what stays with the object), what lasts (upwards, along the ray
+    for a while), how near and how far."""
+    flags: npt.NDArray[np.bool_]
+    """(6, N) whether the range is known; `Cues.seen`; whether it is bounded closely; whether a side is cut, and which."""
+    faces: FloatArray
+    """(7, 16, N) by heading: how far the centre lies behind the near face, its square, squares of the cosine and the
+    sine of the heading against the line of sight, how broad the thing is, how broad it shows, and 1."""
+    broad_relative: FloatArray
+    """(16, N) see `Sizes`."""
+    likely: FloatArray
+    """(16, N) how likely each heading is by the box's width."""
 
 
-def locate(
-    rays: BoxRays, sizes: Sizes, cues: Cues, ranges: Ranges, max_range_m: FloatArray, yaw_rad: FloatArray
-) -> Views:
-    """Position and errors of N boxes.
+_ALONG = slice(0, 9)
+_FROM, _RAY, _SHARED, _VARIANCE, _LASTING, _NEAR = (
+    slice(9, 11), slice(11, 14), slice(14, 18), slice(18, 22), slice(22, 24), slice(24, 26),
+)  # fmt: skip
+"""Rows of `Stance.table`."""
+
+
+def stand(rays: BoxRays, sizes: Sizes, cues: Cues, ranges: Ranges) -> Stance:
+    """What N boxes tell before a heading is known.
 
     Args:
         rays: of the boxes' edges.
         sizes: priors of the class that each box is taken for.
         cues: of the same boxes.
         ranges: of the same boxes.
+    """
+    near, known, relative = ranges.near_m, ranges.known, ranges.relative
+    n, near2 = len(near), near * near
+    table, flags = np.empty((26, n)), np.empty((6, n), bool)
+    half = np.minimum(np.maximum(0.5 * np.abs(rays.side_rad[0] - rays.side_rad[1]), 1e-4), 1.4)
+    # Each edge errs on its own, so the middle errs by 1/sqrt(2).
+    edge2 = (2 * half / np.maximum(rays.width_px, 1e-3)) ** 2 * (4.0 + (0.03 * rays.width_px) ** 2)
+    edge2 *= np.where(rays.cut, _CUT_SIDE_FACTOR**2, 1.0)
+    ray = table[_RAY]
+    ray[:2] = rays.toward
+    upright = sizes.on_ground | rays.cut_low | rays.cut_high
+    ray[2] = np.where(upright, rays.tan_low, 0.5 * (rays.tan_low + rays.tan_high))
+    table[0], table[1], table[2] = near, ranges.bound_m, rays.azimuth_rad
+    table[3] = 0.5 * edge2 + _YAW_CALIBRATION_RAD**2
+    table[4] = near * ray[2] + sizes.center_m + rays.origin_m[2]
+    table[5], table[6] = sizes.behind_end_var, sizes.behind_side_var
+    table[7:9] = np.sign(rays.side_rad)
+    table[_FROM] = rays.origin_m[:2]
+    shared, variance, lasting, plausible = table[_SHARED], table[_VARIANCE], table[_LASTING], table[_NEAR]
+    np.multiply(near * np.sqrt(ranges.size), rays.toward, out=shared[:2])
+    np.multiply(near * np.sqrt(ranges.ground), rays.toward, out=shared[2:])
+    np.multiply(near2, ranges.boxes + ranges.pitch, out=variance[0])
+    np.multiply(near2, ranges.boxes - ranges.lasting_box, out=variance[1])
+    z_var = near2 * ranges.low_var
+    variance[2] = np.where(np.isfinite(z_var), z_var, 1.0) + 1e-6
+    np.multiply(near2, ranges.size + ranges.lasting_box, out=variance[3])
+    lasting[0] = sizes.center_sigma_m
+    np.multiply(near, np.sqrt(ranges.ground + ranges.pitch), out=lasting[1])
+    plausible[0] = np.where(known, near * np.maximum(1 - 2.5 * relative, 0.1), 0.5)
+    plausible[1] = np.where(known, near * (1 + 2.5 * relative), ranges.bound_m)
+    flags[0], flags[1], flags[2] = known, cues.seen, ranges.bound_m < _CLOSE_M
+    flags[3], flags[4:] = rays.cut, rays.cut_side
+    return Stance(table, flags, *_faces(rays, sizes, near, relative, half))
+
+
+def locate(stance: Stance, max_range_m: FloatArray, yaw_rad: FloatArray) -> Views:
+    """Position and errors of N boxes.
+
+    Args:
+        stance: of the boxes.
         max_range_m: (N,) beyond this range a position is not believed.
         yaw_rad: (N,) heading where it is known, else NaN.
     """
-    on_ground, tl = sizes.on_ground, rays.tan_low
-    near, known, relative = ranges.near_m, ranges.known, ranges.relative
-    depth, depth_var, aside, aside_var = _behind_the_face(rays, sizes, near, relative, yaw_rad)
+    depth, depth_var, aside, aside_var = _behind_the_face(stance, yaw_rad)
+    table = stance.table
+    near, bound, above = table[0], table[1], table[4]
+    ray, origin = table[_RAY], table[_FROM]
+    known, seen, close = stance.flags[:3]
+    n, toward = len(near), ray[:2]
+    cos, sin = toward
     reach = near + depth
     # A position off the ray by `aside` keeps the range to the near face.
-    n = len(near)
-    cos, sin = rays.toward
-    ray = np.empty((3, n))
-    ray[:2] = rays.toward
-    upright = on_ground | rays.cut_low | rays.cut_high
-    ray[2] = np.where(upright, tl, 0.5 * (tl + rays.tan_high))
     position = np.empty((3, n))
-    np.multiply(reach, rays.toward, out=position[:2])
+    np.multiply(reach, toward, out=position[:2])
     position[0] -= aside * sin
     position[1] += aside * cos
-    np.multiply(near, ray[2], out=position[2])
-    position[2] += sizes.center_m
-    position += rays.origin_m
+    position[:2] += origin
+    position[2] = above
 
-    near2 = near**2
-    cos2, sin2 = cos**2, sin**2
-    alone = near2 * (ranges.boxes + ranges.pitch) + depth_var
-    plane = np.empty((7, n))
+    plane, jitter, lasting = np.empty((7, n)), np.empty((3, n)), np.empty((3, n))
+    alone, jitter[0], jitter[2], with_object = table[_VARIANCE]
+    alone = alone + depth_var
+    cos2, sin2 = toward * toward
     np.add(alone * cos2, aside_var * sin2, out=plane[0])
     np.add(alone * sin2, aside_var * cos2, out=plane[1])
     np.multiply(alone - aside_var, cos * sin, out=plane[2])
-    np.multiply(near * np.sqrt(ranges.size), rays.toward, out=plane[3:5])
-    np.multiply(near * np.sqrt(ranges.ground), rays.toward, out=plane[5:])
-    jitter, lasting = np.empty((3, n)), np.empty((3, n))
-    np.multiply(near2, ranges.boxes - ranges.lasting_box, out=jitter[0])
+    plane[3:] = table[_SHARED]
     jitter[1] = aside_var
-    z_var = near2 * ranges.low_var
-    jitter[2] = np.where(np.isfinite(z_var), z_var, 1.0)
-    jitter[2] += 1e-6
-    np.sqrt(near2 * (ranges.size + ranges.lasting_box) + depth_var, out=lasting[0])
-    lasting[1] = sizes.center_sigma_m
-    np.multiply(near, np.sqrt(ranges.ground + ranges.pitch), out=lasting[2])
+    np.sqrt(with_object + depth_var, out=lasting[0])
+    lasting[1:] = table[_LASTING]
 
     finite = np.add.reduce(position, 0) + np.add.reduce(jitter, 0) + np.add.reduce(lasting, 0) + ray[2]
     bearing = np.isfinite(finite)
     np.copyto(position, np.nan, where=~bearing)
-    bearing &= cues.seen
+    bearing &= seen
     believed = known & bearing & (reach <= max_range_m)
-    plausible = np.empty((2, n))
-    plausible[0] = np.where(known, near * np.maximum(1 - 2.5 * relative, 0.1), 0.5)
-    plausible[1] = np.where(known, near * (1 + 2.5 * relative), ranges.bound_m)
-    farthest = np.where(known, reach, ranges.bound_m + depth)
+    farthest = np.where(known, reach, bound + depth)
     return Views(
         position,
         ray,
@@ -129,14 +176,14 @@ def locate(
         jitter,
         lasting,
         believed,
-        believed | ((ranges.bound_m < _CLOSE_M) & bearing),
-        plausible,
-        rays.origin_m[:2] + farthest * rays.toward,
+        believed | (close & bearing),
+        table[_NEAR],
+        origin + farthest * toward,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Sketch:
+class Sketch(Columns):
     """About where N boxes put their objects, whatever these are headed: enough to tell tracks apart."""
 
     place_m: FloatArray
@@ -178,83 +225,96 @@ def sketch(rays: BoxRays, sizes: Sizes, ranges: Ranges, rows: npt.NDArray[np.int
     return Sketch(reach * rays.toward + rays.origin_m[:2], cover)
 
 
+def _faces(
+    rays: BoxRays, sizes: Sizes, near: FloatArray, relative: FloatArray, half_rad: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """What each of some headings would mean for N boxes, and how likely it is by the box's width: the last of `Stance`.
+
+    The box's width against the width that each heading would show says which are likely: a narrow car box is seen
+    from behind and 4.6 m deep, a wide one from the side and 2 m deep. A box cut by a side of the image shows at least
+    its width.
+    """
+    told = np.empty((7, len(SIN_PSI), len(near)))
+    deep, deep2, _, _, broad, visible, one = told
+    broad[:], one[:] = sizes.broad_m, 1.0
+    # The near face is a plane across the optical axis in a flat image, so depth counts along that axis.
+    axis, beside = np.cos(rays.off_axis_rad), np.sin(rays.off_axis_rad)
+    end_on, side_on = np.abs(COS_PSI * axis - SIN_PSI * beside), np.abs(SIN_PSI * axis + COS_PSI * beside)
+    np.multiply(end_on, end_on, out=told[2])
+    np.multiply(side_on, side_on, out=told[3])
+    stretch = 1 / np.maximum(axis, 0.5)
+    end_on *= stretch * sizes.behind_end_m
+    side_on *= stretch * sizes.behind_side_m
+    np.add(end_on, side_on, out=deep)
+    np.multiply(deep, deep, out=deep2)
+    # Seen obliquely, the outer corners stand behind the near one, by up to half the depth.
+    np.multiply(deep, _OBLIQUE, out=visible)
+    visible += near
+    visible *= 2 * np.tan(half_rad)
+    sigma2 = np.where(np.isfinite(relative), np.minimum(relative, 1.0), 1.0) ** 2 + 0.1**2
+    off = visible / broad
+    np.log(off, out=off)
+    np.maximum(off, np.where(rays.cut, 0.0, -np.inf), out=off)
+    off *= off
+    off /= sigma2 + sizes.broad_relative
+    return told, sizes.broad_relative, _likely(off)
+
+
 def _behind_the_face(
-    rays: BoxRays, sizes: Sizes, near: FloatArray, relative: FloatArray, yaw_rad: FloatArray
+    stance: Stance, yaw_rad: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """How far the centre lies behind the near face and beside the box's middle, with variances.
 
-    Where the heading is unknown, the box's width against the width that each heading would show says which
-    are likely: a narrow car box is seen from behind and 4.6 m deep, a wide one from the side and 2 m deep.
-    A box cut by a side of the image shows at least its width; its centre then lies beyond that side.
+    Where the heading is unknown, it is what the likely ones say, weighted. The centre of what a side of the image cuts
+    lies beyond that side.
 
     Returns:
         (N,) depth, its variance, offset across (positive to the left), its variance; m and m².
     """
-    # Sums over the headings of what each says, weighted by how likely it is.
-    n = len(near)
-    told = np.empty((7, len(SIN_PSI), n))
-    deep, deep2, _, _, broad, visible, one = told
-    broad[:], one[:] = sizes.broad_m, 1.0
-    # The near face is a plane across the optical axis in a flat image, so depth counts along that axis.
-    axis = np.empty((2, n))
-    np.cos(rays.off_axis_rad, out=axis[0])
-    np.sin(rays.off_axis_rad, out=axis[1])
-    turned = np.abs(_END_AND_SIDE_ON @ axis).reshape(2, -1, n)
-    np.multiply(turned, turned, out=told[2:4])
-    stretch = 1 / np.maximum(axis[0], 0.5)
-    np.multiply(turned[0], stretch * sizes.behind_end_m, out=deep)
-    deep += turned[1] * (stretch * sizes.behind_side_m)
-    np.multiply(deep, deep, out=deep2)
-
-    half = np.minimum(np.maximum(0.5 * np.abs(rays.side_rad[0] - rays.side_rad[1]), 1e-4), 1.4)
-    # Seen obliquely, the outer corners stand behind the near one, by up to half the depth.
-    np.multiply(deep, _OBLIQUE, out=visible)
-    visible += near
-    visible *= 2 * np.tan(half)
-    sigma2 = np.where(np.isfinite(relative), np.minimum(relative, 1.0), 1.0) ** 2 + 0.1**2
-    rows = rays.cut.nonzero()[0]
-    off = visible / broad
-    np.log(off, out=off)
-    if len(rows):
-        off[:, rows] = np.maximum(off.take(rows, 1), 0.0)
-    weight = _likely(off * off / (sigma2 + sizes.broad_relative))
+    weight = stance.likely
+    near, _, azimuth, bearing_var, _, end_var, side_var, *sides = stance.table[_ALONG]
     headed = np.isfinite(yaw_rad).nonzero()[0]
     if len(headed):
-        turn = yaw_rad.take(headed) - rays.azimuth_rad.take(headed)
-        toward = np.array([np.cos(turn), np.sin(turn)])
-        weight[:, headed] *= _likely(((_SIDEWAYS @ toward) / _HEADING_SIGMA_RAD) ** 2)
-    told *= weight
-    sums = np.add.reduce(told, 1)
+        turn = yaw_rad.take(headed) - azimuth.take(headed)
+        sideways = SIN_PSI * np.cos(turn) - COS_PSI * np.sin(turn)
+        weight = weight.copy()
+        weight[:, headed] *= _likely((sideways / _HEADING_SIGMA_RAD) ** 2)
+    sums = _weighed(stance.faces, weight)
     sums /= sums[6]
     depth, depth2, end_on, side_on, extent, shown, _ = sums
-    depth_var = depth2 - depth**2 + sizes.behind_end_var * end_on + sizes.behind_side_var * side_on
-
-    radians_per_px = 2 * half / np.maximum(rays.width_px, 1e-3)
-    # Each edge errs on its own, so the middle errs by 1/sqrt(2); a long thing's middle in the image is not
-    # its centre either (its near half looks wider): by a fraction of depth times width over range.
-    edge2 = radians_per_px**2 * (4.0 + (0.03 * rays.width_px) ** 2)
-    edge2[rows] *= _CUT_SIDE_FACTOR**2
+    depth_var = depth2 - depth**2 + end_var * end_on + side_var * side_on
+    # A long thing's middle in the image is not its centre (its near half looks wider): by a fraction of depth times
+    # width over range.
     reach = near + depth
     aside_var = (
-        reach**2 * (0.5 * edge2 + _YAW_CALIBRATION_RAD**2)
-        + (0.38 * depth * np.minimum(extent, shown) / reach) ** 2  # two thirds of a half: see the inset
-    )
-    aside = np.zeros(len(near))
+        reach**2 * bearing_var + (0.38 * depth * np.minimum(extent, shown) / reach) ** 2
+    )  # two thirds of a half: see the inset
+    aside = np.zeros(len(reach))
+    rows = stance.flags[3].nonzero()[0]
     if len(rows):
-        cuts = rays.cut_side.take(rows, 1)
+        cuts = stance.flags[4:].take(rows, 1)
         extent, hidden = extent[rows], np.maximum(extent[rows] - shown[rows], 0)
-        wide, share = sizes.broad_m.take(rows, 1), weight.take(rows, 1)
-        spread = (wide - extent) ** 2 + sizes.broad_relative.take(rows, 1) * wide**2
+        wide, share = stance.faces[4].take(rows, 1), weight.take(rows, 1)
+        spread = (wide - extent) ** 2 + stance.broad_relative.take(rows, 1) * wide**2
         extent_var = np.add.reduce(share * spread, 0) / np.add.reduce(share, 0)
-        toward = np.add.reduce(
-            np.where(cuts, np.sign(rays.side_rad.take(rows, 1)), 0.0), 0
-        )  # 0 where both sides are cut
+        # 0 where both sides are cut.
+        toward = cuts[0] * sides[0][rows] + cuts[1] * sides[1][rows]
         aside[rows] = 0.5 * hidden * toward
         more = 0.25 * extent_var + (0.25 * hidden) ** 2
         aside_var[rows] += more + np.where(cuts[0] & cuts[1], (0.5 * extent) ** 2, 0.0)
         # What the border hides may also be nearer or farther than what shows.
         depth_var[rows] += (0.5 * hidden) ** 2
     return depth, depth_var, aside, aside_var
+
+
+def _weighed(told: FloatArray, weight: FloatArray) -> FloatArray:
+    """(7, N) sums of (7, 16, N) over the headings, weighted by (16, N)."""
+    if (
+        told.shape[2] == 1
+    ):  # a sum's order follows the memory's, which for one box is that of its timestep alone
+        told, weight = told.copy(), weight.copy()
+    sums: FloatArray = np.einsum("khn,hn->kn", told, weight)
+    return sums
 
 
 def _likely(doubt: FloatArray) -> FloatArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +9,8 @@ import numpy.typing as npt
 
 from perception_batch.assignment import assignment
 from perception_batch.calibration import FloatArray
+from perception_batch.columnar import Predictions
 from perception_batch.fusion.position import Sketch
-from perception_batch.types import Prediction
 
 _HEADED_MPS = 2.0  # slower things turn on the spot, or only seem to move
 _MOTION_M = 0.3  # a prediction's own error beyond its covariance: half a g for a third of a second
@@ -36,7 +35,7 @@ class Followed:
 
 
 def follow(
-    predictions: Sequence[Prediction],
+    predictions: Predictions,
     of_track: npt.NDArray[np.int64],
     of_box: npt.NDArray[np.int64],
     camera: npt.NDArray[np.int64],
@@ -59,11 +58,11 @@ def follow(
     out = Followed.nothing(n)
     if not t or not n:
         return out
-    position = np.concatenate([p.position_m for p in predictions]).reshape(t, 3)[:, :2].T
-    velocity = np.concatenate([p.velocity_mps for p in predictions]).reshape(t, 3).T
-    cov = np.concatenate([p.covariance_m2 for p in predictions]).reshape(t, 9).T.take([0, 4, 1], 0)
+    position, velocity = predictions.position_m[:, :2].T, predictions.velocity_mps.T
+    cov = predictions.covariance_m2.reshape(t, 9).T.take([0, 4, 1], 0)
     still = (~np.isfinite(velocity[0] + velocity[1] + velocity[2])).nonzero()[0]
     if len(still):
+        velocity = velocity.copy()
         velocity[:, still] = 0.0
 
     box, track = _near(boxes, position, velocity[:2], cov, offset_s, gate_sigma, of_box[:, None] == of_track)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from perception_batch.calibration import FloatArray
 from perception_batch.config import FuseConfig
+from perception_batch.fusion.columns import Columns
 from perception_batch.fusion.cues import Cues
 from perception_batch.fusion.lens import BoxRays
 from perception_batch.fusion.sizes import Sizes
@@ -23,7 +24,7 @@ _MAX_RELATIVE_SIGMA = 0.7  # an inverse range less sure than this may as well be
 
 
 @dataclass(frozen=True, slots=True)
-class Ranges:
+class Ranges(Columns):
     """Horizontal ranges of N boxes, from the camera to the near face. Variances are relative to the range."""
 
     near_m: FloatArray

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perception_batch.calibration import FloatArray
+from perception_batch.fusion.columns import Columns
 from perception_batch.ontology import ObjectClass
 
 _HEADINGS = 16  # of the unknown yaw, over half a turn
@@ -22,7 +23,7 @@ _INSET_SIGMA = 0.06  # of the length: overhangs differ, and roofs begin where th
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class Sizes(Columns):
     """Size priors of N boxes, metres."""
 
     length_m: FloatArray
@@ -88,7 +89,3 @@ class Sizes:
             broad,
             (length_var * SIN_PSI**2 + width_var * COS_PSI**2) / broad**2,
         )
-
-    def take(self, rows: npt.NDArray[np.int64]) -> Sizes:
-        """The given rows, in that order."""
-        return Sizes(*[getattr(self, name).take(rows, -1) for name in self.__slots__])

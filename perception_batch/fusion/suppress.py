@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from perception_batch.fusion.pairs import pairs_within
 from perception_batch.ontology import ObjectClass, Ontology
+from perception_batch.pairs import pairs_within
 from perception_batch.types import FloatArray
 
 Polygons = Sequence[Sequence[tuple[float, float]]]

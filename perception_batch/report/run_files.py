@@ -29,6 +29,9 @@ _OBJECTS = (
     "cov_xx", "cov_xy", "cov_yy", "filled",
 )  # fmt: skip
 _STEPS = ("timestep", "stamp_ns", "time_s", "camera", "status", "offset_ns", "detections")
+_FRAMES = ("camera", "time_s", "status", "reason", "width", "height", "encoding")
+QUALITY = ("sharpness", "dark_share", "bright_share")
+"""Columns of ``frames.parquet`` that runs of earlier versions lack."""
 _TEXT = ("camera", "status", "reason", "label", "encoding")
 _NEVER_NULL = ("timestep", "stamp_ns", "time_s", "camera", "status", "label", "encoding")
 
@@ -72,7 +75,7 @@ class RunFiles:
     """Names of the objects' classes."""
     frames: Columns
     """``camera`` (place in `cameras`, -1), ``time_s``, ``status``, ``reason``, ``encoding`` (places in `frame_words`),
-    ``width``, ``height``."""
+    ``width``, ``height``, and `QUALITY`; numbers are NaN where unknown."""
     frame_words: Mapping[str, tuple[str, ...]]
     """Words of `frames`."""
     ego: Columns
@@ -100,7 +103,7 @@ def read_run(directory: Path) -> RunFiles:
     reader = _Tables(directory, lacks)
     steps = reader.read("timesteps", _STEPS)
     objects = reader.read("objects", _OBJECTS)
-    frames = reader.read("frames", ("camera", "time_s", "status", "reason", "width", "height", "encoding"))
+    frames = reader.read("frames", _FRAMES, QUALITY)
     ego = reader.read("ego", ("time_s", "x_m", "y_m", "qx", "qy", "qz", "qw", "vx_mps", "vy_mps"))
     tracks = reader.read("tracks", ("track_id",))
     if not _stamps_rise(steps):
@@ -147,9 +150,7 @@ def read_run(directory: Path) -> RunFiles:
         labels,
         {
             "camera": camera_of[seen.codes],
-            "time_s": np.asarray(frames["time_s"], float),
-            "width": np.asarray(frames["width"], float),
-            "height": np.asarray(frames["height"], float),
+            **{name: np.asarray(frames[name], float) for name in ("time_s", "width", "height", *QUALITY)},
             **{word: frames[word].codes for word in ("status", "reason", "encoding")},
         },
         {word: frames[word].names for word in ("status", "reason", "encoding")},
@@ -170,23 +171,26 @@ class _Tables:
         self._directory = directory
         self._lacks = lacks
 
-    def read(self, name: str, columns: Sequence[str]) -> Any:
-        """Column by name: arrays, `Words` for text; numbers that are null are NaN."""
+    def read(self, name: str, columns: Sequence[str], newer: Sequence[str] = ()) -> Any:
+        """Column by name: arrays, `Words` for text; numbers that are null are NaN, and those of `newer` columns that it lacks."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         path = self._directory / f"{name}.parquet"
         if not path.exists():
             self._lacks.append(f"{path.name} is missing")
-            return self.nothing(columns)
+            return self.nothing((*columns, *newer))
         try:
-            table = pq.read_table(path, columns=list(columns), partitioning=None)
+            there = set(pq.read_schema(path).names) if newer else set()
+            known = [c for c in newer if c in there]
+            table = pq.read_table(path, columns=[*columns, *known], partitioning=None)
             if missing := [c for c in columns if c not in table.column_names]:
                 raise ValueError(f"it has no column {', '.join(missing)}")  # noqa: TRY301
-            return {c: self._column(table.column(c), c) for c in columns}
+            found = {c: self._column(table.column(c), c) for c in (*columns, *known)}
+            return {c: np.full(len(table), np.nan) for c in newer} | found
         except (pa.ArrowException, OSError, ValueError, TypeError) as error:
             self._lacks.append(f"{path.name} is damaged: {printable(' '.join(str(error).split()))[:200]}")
-        return self.nothing(columns)
+        return self.nothing((*columns, *newer))
 
     @staticmethod
     def nothing(columns: Sequence[str]) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from perception_batch.report.charts import histogram
 from perception_batch.report.markup import Html, join, table, tag, text
 from perception_batch.report.number_text import clock, decimal, percent, plural, whole
-from perception_batch.report.run_files import HAS_IMAGE, MISSING, RunFiles
+from perception_batch.report.run_files import HAS_IMAGE, MISSING, QUALITY, RunFiles
 from perception_batch.report.series import Series
 
 _MOST_LOSSES = 500
@@ -76,7 +76,33 @@ def cameras(run: RunFiles) -> Html:
         "less the timestep's. Pitch: how much lower it looks than its calibration says.",
         class_="note",
     )
-    return section("Cameras", table("What each camera gave", head, rows, words=3), note, id_="cameras")
+    return section(
+        "Cameras", table("What each camera gave", head, rows, words=3), note, *_pictures(run), id_="cameras"
+    )
+
+
+def _pictures(run: RunFiles) -> list[Html]:
+    """How good the pictures of each camera are; nothing for a run of a version that did not look."""
+    rows: list[list[object]] = []
+    for place, name in enumerate(run.cameras):
+        mine = run.frames["camera"] == place
+        sharpness, dark, bright = (run.frames[column][mine] for column in QUALITY)
+        known = np.isfinite(sharpness) & np.isfinite(dark) & np.isfinite(bright)
+        if known.any():
+            low, middle = np.percentile(sharpness[known], [5, 50])
+            shares = (100 * float(np.median(share[known])) for share in (dark, bright))
+            rows.append([name, decimal(middle, 0), decimal(low, 0), *(decimal(share, 1) for share in shares)])
+    if not rows:
+        return []
+    head = ["camera", "sharpness", "sharpness, 5 %", "dark, %", "blown out, %"]
+    note = tag(
+        "p",
+        "Medians over the pictures used. Sharpness: variance of the Laplacian; a fall against the same camera's other drives "
+        "means blur, dirt, fog or too little light. 5 %: only a twentieth of the pictures is less sharp. Dark, blown out: share of the "
+        "pixels.",
+        class_="note",
+    )
+    return [table("How good each camera's pictures are", head, rows), note]
 
 
 def synchronisation(run: RunFiles, series: Series) -> Html:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from perception_batch.runs.segments import SCHEMA, SegmentPlan
-from perception_batch.types import Detections, EgoPose, FrameRow, FrameStatus, Loss
+from perception_batch.runs.segments import SegmentPlan
+from perception_batch.types import Detections, EgoPose, FrameRow, FrameStatus, Loss, PictureQuality
+
+SCHEMA = 2
+"""Version of a segment's file; 2: with the pictures' quality. One of another version is made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,8 @@ class DetectedTimestep:
     """By camera, for those whose image was decoded: height and width of the original image, px."""
     undecodable: Mapping[str, str]
     """By camera: why its image could not be decoded."""
+    quality: Mapping[str, PictureQuality] = field(default_factory=dict)
+    """By camera, for those whose image was decoded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,7 @@ from typing import Any, Literal
 from zlib import error as zlib_error
 
 from perception_batch.atomic import write_whole
-from perception_batch.runs.segment_content import SegmentContent, SegmentKey
-from perception_batch.runs.segments import SCHEMA
+from perception_batch.runs.segment_content import SCHEMA, SegmentContent, SegmentKey
 
 MAX_BYTES = 4 << 30
 """Largest file that is read: a minute of six cameras leaves about 5 MB."""

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import numpy as np
 import pyarrow as pa
 
+from perception_batch.arrow_columns import column, numbers
 from perception_batch.geometry import SE3
 from perception_batch.runs.segment_content import DetectedTimestep, SegmentContent
 from perception_batch.types import (
@@ -16,10 +17,12 @@ from perception_batch.types import (
     FrameRow,
     FrameStatus,
     Loss,
+    PictureQuality,
     RowStatus,
 )
 
 _INT64 = (-(1 << 63), (1 << 63) - 1)
+_QUALITY = ("sharpness", "dark_share", "bright_share")
 _SHOTS = pa.schema(
     [
         pa.field("timestep", pa.int32(), nullable=False),
@@ -31,6 +34,7 @@ _SHOTS = pa.schema(
         pa.field("width", pa.int32()),
         pa.field("reason", pa.string()),
         pa.field("boxes", pa.int32(), nullable=False),
+        *(pa.field(name, pa.float32()) for name in _QUALITY),
     ]
 )
 _BOXES = pa.schema(
@@ -47,6 +51,7 @@ _FRAMES = pa.schema(
         ("width", pa.int64()),
         ("height", pa.int64()),
         ("encoding", pa.string()),
+        *((name, pa.float32()) for name in _QUALITY),
     ]
 )
 _POSE_NUMBERS = ("x_m", "y_m", "z_m", "qx", "qy", "qz", "qw", "vx_mps", "vy_mps", "vz_mps")
@@ -89,6 +94,7 @@ def tables_of(content: SegmentContent) -> dict[str, pa.Table]:
                     _int64(row.width_px),
                     _int64(row.height_px),
                     row.encoding,
+                    *_quality_numbers(row.quality),
                 )
                 for row in content.rows
             ),
@@ -126,7 +132,7 @@ def content_of_tables(tables: dict[str, pa.Table]) -> SegmentContent:
     for name, schema in SCHEMAS.items():
         if not tables[name].schema.equals(schema):
             raise ValueError(f"{name} has other columns")
-        may_lack = {field.name for field in schema if name == "shots" and field.nullable}
+        may_lack = {field.name for field in schema if name == "shots" and field.nullable} | set(_QUALITY)
         if any(tables[name].column(n).null_count for n in schema.names if n not in may_lack):
             raise ValueError(f"{name} lacks values")
     rows = tuple(
@@ -140,6 +146,7 @@ def content_of_tables(tables: dict[str, pa.Table]) -> SegmentContent:
             r["width"],
             r["height"],
             r["encoding"],
+            _quality_of(r),
         )
         for r in tables["frames"].to_pylist()
     )
@@ -175,6 +182,7 @@ def _shots(timesteps: Sequence[DetectedTimestep]) -> pa.Table:
                 *(step.image_hw.get(camera) or (None, None)),
                 step.undecodable.get(camera),
                 len(step.detections[camera]) if camera in step.detections else 0,
+                *_quality_numbers(step.quality.get(camera)),
             )
             for number, step in enumerate(timesteps)
             for camera, status in step.status.items()
@@ -187,9 +195,9 @@ def _boxes(timesteps: Sequence[DetectedTimestep]) -> pa.Table:
         step.detections[camera] for step in timesteps for camera in step.status if camera in step.detections
     ] or [Detections.empty()]
     xyxy = np.concatenate([boxes.xyxy for boxes in found])
-    columns = [pa.array(np.ascontiguousarray(xyxy[:, i])) for i in range(4)]
-    columns.append(pa.array(np.concatenate([boxes.score for boxes in found])))
-    columns.append(pa.array(np.concatenate([boxes.class_id for boxes in found])))
+    columns = [numbers(xyxy[:, i]) for i in range(4)]
+    columns.append(numbers(np.concatenate([boxes.score for boxes in found])))
+    columns.append(numbers(np.concatenate([boxes.class_id for boxes in found])))
     return pa.Table.from_arrays(columns, schema=_BOXES)
 
 
@@ -225,6 +233,7 @@ def _timesteps(shots: list[dict[str, Any]], boxes: pa.Table) -> Iterator[Detecte
             detections,
             {r["camera"]: (r["height"], r["width"]) for r in members if r["camera"] in detections},
             {r["camera"]: r["reason"] for r in members if r["reason"] is not None},
+            {r["camera"]: known for r in members if (known := _quality_of(r)) is not None},
         )
 
     for row in shots:
@@ -243,10 +252,23 @@ def _timesteps(shots: list[dict[str, Any]], boxes: pa.Table) -> Iterator[Detecte
         raise ValueError(f"{len(xyxy)} boxes, where the timesteps count {at}")
 
 
+def _quality_numbers(quality: PictureQuality | None) -> tuple[float | None, ...]:
+    return tuple(None if quality is None else getattr(quality, name) for name in _QUALITY)
+
+
+def _quality_of(row: dict[str, Any]) -> PictureQuality | None:
+    values = [row[name] for name in _QUALITY]
+    if values.count(None) == len(values):
+        return None
+    if None in values:
+        raise ValueError("the quality of a picture is known in part")
+    return PictureQuality(*values)
+
+
 def _rows_table(schema: pa.Schema, rows: Iterator[tuple[Any, ...]]) -> pa.Table:
     columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) or [()] * len(schema)
     return pa.Table.from_arrays(
-        [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema
+        [column(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from perception_batch.errors import LogError
 
 SCHEMA = 1
-"""Version of plans and segment files; a reader takes a higher one for foreign."""
+"""Version of plans; a reader takes a higher one for foreign."""
 _INT64 = 1 << 63
 
 

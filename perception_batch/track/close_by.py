@@ -6,7 +6,7 @@ Yet the border says that they are nearer than the ground that shows there, and t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from perception_batch.calibration import Camera
 from perception_batch.geometry import SE3
 from perception_batch.track.lives import Boxes
-from perception_batch.types import FloatArray, FusedObject
+from perception_batch.types import FloatArray, Observation
 
 _FARTHEST_M = 6.0
 """Farther bounds say too little."""
@@ -50,8 +50,8 @@ class CloseBy:
 
 
 def close_by(
-    item: FusedObject,
-    height_m: float,
+    observations: Sequence[Observation],
+    foot_m: float,
     boxes: Mapping[str, Boxes],
     cameras: Mapping[str, Camera],
     odom_SE3_base: SE3,
@@ -59,14 +59,14 @@ def close_by(
     """Where an object without a place is, if it is close by; None where it may be anywhere.
 
     Args:
-        item: the object.
-        height_m: of its centre in the fixed frame, by its track.
+        observations: the object's.
+        foot_m: height of its foot in the fixed frame, by its track.
         boxes: by camera, (K, 4) px.
         cameras: the calibrated ones.
         odom_SE3_base: the vehicle's pose.
     """
     best: CloseBy | None = None
-    for o in item.observations:
+    for o in observations:
         camera = cameras.get(o.camera)
         if camera is None:
             continue
@@ -74,9 +74,7 @@ def close_by(
         height_px = camera.intrinsics.height_px
         if bottom < height_px - max(_BORDER_PX, _BORDER * height_px):
             continue
-        found = _from(
-            camera, odom_SE3_base, (left, top, right, bottom), height_m - 0.5 * float(item.size_lwh_m[2])
-        )
+        found = _from(camera, odom_SE3_base, (left, top, right, bottom), foot_m)
         if found is not None and (best is None or found.width_rad > best.width_rad):
             best = found
     return best

@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 
 import numpy as np
 
 from perception_batch.calibration import Camera
+from perception_batch.columnar import FusedObjects, Predictions
 from perception_batch.config import TrackConfig
 from perception_batch.geometry import SE3
 from perception_batch.ontology import Ontology
 from perception_batch.track import matching, motion
 from perception_batch.track.close_by import CloseBy, close_by
 from perception_batch.track.hiding import doubt_ranges, hidden_below
+from perception_batch.track.into_base import into_base
 from perception_batch.track.likeness import Glimpses, likeness, turn_px
 from perception_batch.track.lives import Boxes, Life
 from perception_batch.track.motion import PLACE, Lesson, Motion
 from perception_batch.track.rejoining import may_rejoin, rejoin, youngsters
-from perception_batch.track.rows import GHOST, OPEN, REAL, Rows
+from perception_batch.track.rows import GHOST, LABEL, NUMBER, OPEN, REAL, Rows
 from perception_batch.track.shown import Shown, shown
 from perception_batch.track.sighting import (
     BoolArray,
@@ -33,7 +34,7 @@ from perception_batch.track.sighting import (
 )
 from perception_batch.track.smoothing import Moment
 from perception_batch.track.teaching import teach
-from perception_batch.types import FloatArray, FusedObject, Fusion
+from perception_batch.types import FloatArray, Fusion
 
 _MOTIONS: Mapping[str, Motion] = {
     "vehicle": Motion(5.0, 0.2, 6.0),
@@ -54,7 +55,6 @@ _ADRIFT_NS = 1_000_000_000
 _OWN_M = 1.0
 """No object's centre is nearer to the base frame's origin."""
 _VERDICTS = {"open": OPEN, "weak": OPEN, "real": REAL, "ghost": GHOST}
-_LABEL, _SCORE, _POSITION = attrgetter("label"), attrgetter("score"), attrgetter("position_m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,7 @@ class Follower:
         self._lost_ns = 0  # ... at this time
         self._groups: dict[str, int] = {}
         self._labels: dict[str, int] = {}
+        self._label_names: list[str] = []  # by their numbers
         self._group_of_label = np.zeros(0, np.int64)
         self._glimpses = Glimpses.none(0, 0)
         self._camera_numbers: dict[str, int] = {}
@@ -115,7 +116,7 @@ class Follower:
 
     def step(self, stamp_ns: int, fusion: Fusion, boxes: Mapping[str, Boxes], odom_SE3_base: SE3) -> Followed:
         """One timestep later."""
-        objects = fusion.objects
+        objects = FusedObjects.of(fusion.objects)
         seconds = 0.0 if self._stamp_ns is None else max(0, stamp_ns - self._stamp_ns) * 1e-9
         gone = self._end_lives(stamp_ns)
         survivors = np.arange(len(self._rows))
@@ -130,10 +131,9 @@ class Follower:
         origin, heading = odom_SE3_base.translation_m[:2, None], _heading_rad(odom_SE3_base)
         views = Views.of(rows.beliefs.mean[PLACE], origin)
         images = self._shown(boxes, fusion)
-        position = _positions(objects)
-        placed = _placed(position)
+        placed = _placed(objects.position_m)
         hidden = hidden_below(images, len(objects))
-        seen = sightings(objects, position, placed.nonzero()[0], odom_SE3_base)
+        seen = sightings(objects, placed.nonzero()[0], odom_SE3_base)
         doubt_ranges(seen, hidden)
         width_rad = images.widths_rad(len(objects), self._lenses_px[0])
         row_of, far_off = self._match(stamp_ns, objects, seen, width_rad, images, views, heading)
@@ -155,10 +155,8 @@ class Follower:
         if len(fresh):
             left = row_of[restart]
             lives = [
-                rows.lives[row] if row >= 0 else self._born(item, stamp_ns)
-                for row, item in zip(
-                    row_of[fresh].tolist(), [objects[i] for i in fresh.tolist()], strict=True
-                )
+                rows.lives[row] if row >= 0 else self._born(objects.label[number], stamp_ns)
+                for number, row in zip(fresh.tolist(), row_of[fresh].tolist(), strict=True)
             ]
             row_of[fresh] = len(rows) + np.arange(len(fresh))
             self._begin(stamp_ns, lives, seen.take(fresh), width_rad[fresh], origin)
@@ -172,13 +170,17 @@ class Follower:
         for life in self._rows.lives:
             life.end(life.born_ns, self._lag_ns, self._settings, cut=True)
 
-    def ahead(self, stamp_ns: int) -> Rows:
-        """Tracks seen twice at least and lately, as they should be at a later time."""
+    def ahead(self, stamp_ns: int, odom_SE3_base: SE3) -> Predictions:
+        """Tracks seen twice at least and lately, as they should be at a later time, where the vehicle is then."""
         rows = self._rows
         useful = (rows.placed_ns >= stamp_ns - _ADRIFT_NS) & (rows.seen_ns > rows.born_ns)
         useful &= rows.verdict != GHOST
         seconds = max(0, stamp_ns - (self._stamp_ns or stamp_ns)) * 1e-9
-        return self._later(stamp_ns, seconds).take(useful.nonzero()[0])
+        which = useful.nonzero()[0]
+        place_m, cover_m2, speed_mps = self._later(stamp_ns, seconds).places(which)
+        told = into_base(place_m, cover_m2, speed_mps, [odom_SE3_base], [len(which)])
+        number, label = rows.facts[[NUMBER, LABEL]].take(which, axis=1)
+        return Predictions(number, list(map(self._label_names.__getitem__, label.tolist())), *told)
 
     # -- who is there -----------------------------------------------------------------------------------------
 
@@ -222,8 +224,8 @@ class Follower:
             self._lost_ns = stamp_ns
         return self._lost
 
-    def _born(self, item: FusedObject, stamp_ns: int) -> Life:
-        return Life(self._new_number(), group_of(self._ontology, item.label), stamp_ns)
+    def _born(self, label: str, stamp_ns: int) -> Life:
+        return Life(self._new_number(), group_of(self._ontology, label), stamp_ns)
 
     def _begin(
         self, stamp_ns: int, lives: list[Life], seen: Sightings, width_rad: FloatArray, origin_m: FloatArray
@@ -239,6 +241,7 @@ class Follower:
         new.height_m[:], new.height_m2[:] = seen.height_m, seen.height_m2
         new.width_m[:] = width_rad * np.exp(seen.polar[0])
         new.group[:] = [self._groups[life.group] for life in lives]
+        new.facts[NUMBER] = [life.number for life in lives]
         new.born_ns[:] = [life.born_ns for life in lives]
         new.placed_ns[:] = stamp_ns
         new.verdict[:] = [_VERDICTS[life.verdict] for life in lives]
@@ -261,7 +264,7 @@ class Follower:
     def _note(
         self,
         stamp_ns: int,
-        objects: Sequence[FusedObject],
+        objects: FusedObjects,
         images: Shown,
         row_of: IntArray,
         moment: Moment,
@@ -273,8 +276,10 @@ class Follower:
         lives, told = rows.lives, row_of.tolist()
         changed = [
             row
-            for item, row in zip(objects, told, strict=True)
-            if row >= 0 and lives[row].see(stamp_ns, item)
+            for row, label, score, seen in zip(
+                told, objects.label, objects.score.tolist(), objects.observations, strict=True
+            )
+            if row >= 0 and lives[row].see(stamp_ns, label, score, seen)
         ]
         hit = row_of[row_of >= 0]
         rows.seen_ns[hit] = stamp_ns
@@ -285,7 +290,7 @@ class Follower:
             rows.verdict[row] = _VERDICTS[lives[row].verdict]
         changed += rejoined
         if changed:
-            rows.label[changed] = self._labels_of([lives[row] for row in changed])
+            rows.label[changed] = self._labels_of([lives[row].label for row in changed])
         self._unseen = (rows.seen_ns < stamp_ns).nonzero()[0].tolist()
         x, y = rows.beliefs.mean[PLACE].take(hit, axis=1) - origin_m
         rows.bearing_rad[hit] = np.arctan2(y, x) - heading_rad
@@ -321,12 +326,12 @@ class Follower:
             max(own.jerkiness, _UNSTEADY_BASE.jerkiness),
         )
 
-    def _labels_of(self, things: Sequence[FusedObject] | Sequence[Life]) -> IntArray:
-        """Numbers of the things' labels."""
+    def _labels_of(self, labels: Sequence[str]) -> IntArray:
+        """Their numbers."""
         known = self._labels
-        labels = list(map(_LABEL, things))
         for label in set(labels) - known.keys():
             known[label] = len(known)
+            self._label_names.append(label)
             group = self._groups.setdefault(group_of(self._ontology, label), len(self._groups))
             self._group_of_label = np.append(self._group_of_label, group)
         return np.array(list(map(known.__getitem__, labels)), np.int64)
@@ -344,7 +349,7 @@ class Follower:
 
     def _near(
         self,
-        objects: Sequence[FusedObject],
+        objects: FusedObjects,
         row_of: IntArray,
         unplaced: IntArray,
         boxes: Mapping[str, Boxes],
@@ -353,8 +358,8 @@ class Follower:
         """By track, what is known of the `unplaced` objects without a place from fusion."""
         found = {}
         for i, row in zip(unplaced.tolist(), row_of[unplaced].tolist(), strict=True):
-            height_m = float(self._rows.height_m[row])
-            where = close_by(objects[i], height_m, boxes, self._cameras, odom_SE3_base)
+            foot_m = float(self._rows.height_m[row] - 0.5 * objects.size_lwh_m[i, 2])
+            where = close_by(objects.observations[i], foot_m, boxes, self._cameras, odom_SE3_base)
             if where is not None:
                 found[row] = where
         return found
@@ -364,7 +369,7 @@ class Follower:
     def _match(
         self,
         stamp_ns: int,
-        objects: Sequence[FusedObject],
+        objects: FusedObjects,
         seen: Sightings,
         width_rad: FloatArray,
         images: Shown,
@@ -377,8 +382,8 @@ class Follower:
         """
         rows = self._rows
         row_of, far_off = np.full(len(objects), -1), np.zeros(len(objects), bool)
-        labels = self._labels_of(objects)
-        if not objects or not rows.lives:
+        labels = self._labels_of(objects.label)
+        if not len(objects) or not rows.lives:
             return row_of, far_off
         expected = matching.Expected(
             views.polar,
@@ -391,7 +396,7 @@ class Follower:
         alike = likeness(stamp_ns, self._glimpses, moved_rad, images, len(objects), self._lenses_px[1])
         kinds = self._group_of_label[labels], labels
         found = matching.pairs(expected, seen, width_rad, alike, kinds, self._settings.gate_sigma)
-        sure = np.array(list(map(_SCORE, objects))) >= _SURE
+        sure = objects.score >= _SURE
         turn = sure[found.objects]
         for among in (turn.nonzero()[0], (~turn).nonzero()[0]):
             if not len(among):
@@ -408,14 +413,6 @@ def group_of(ontology: Ontology, label: str) -> str:
     """Class group of a label; one that the ontology does not know is its own, unlike any name of a config."""
     entry = ontology.find(label)
     return entry.group if entry is not None else f"\0{label}"
-
-
-def _positions(objects: Sequence[FusedObject]) -> FloatArray:
-    """(M, 3) where objects are in the base frame."""
-    if not objects:
-        return np.zeros((0, 3))
-    position: FloatArray = np.concatenate(list(map(_POSITION, objects)))
-    return position.reshape(-1, 3)
 
 
 def _placed(position_m: FloatArray) -> BoolArray:

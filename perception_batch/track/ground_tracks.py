@@ -9,18 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
-from operator import attrgetter
 
 from perception_batch.calibration import Camera
+from perception_batch.columnar import FusedObjects
 from perception_batch.config import TrackConfig
 from perception_batch.geometry import SE3
 from perception_batch.ontology import Ontology
 from perception_batch.track.following import Followed, Follower, group_of
 from perception_batch.track.hindsight import Kinds, put_in_order, tell
 from perception_batch.track.image_tracks import ImageFollower
-from perception_batch.track.into_base import into_base
 from perception_batch.track.lives import Boxes, Life
-from perception_batch.track.motion import SPEED
 from perception_batch.track.smoothing import smooth
 from perception_batch.trajectory import JumpFinder
 from perception_batch.types import EgoPose, FusedObject, Prediction, TimestepResult, TrackSummary
@@ -28,7 +26,6 @@ from perception_batch.types import EgoPose, FusedObject, Prediction, TimestepRes
 _BLOCK = 0.5
 """Timesteps come out in blocks of this share of the lag: hindsight is then reckoned once for a block."""
 _HERE = SE3.identity()
-_NUMBER, _LABEL = attrgetter("number"), attrgetter("label")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +69,12 @@ class GroundTracker:
         follower = self._follower
         if follower is None:
             raise RuntimeError("a part of the drive was begun without tracks")
-        self._kinds.learn(result.fusion.objects)
+        objects = FusedObjects.of(result.fusion.objects)
+        self._kinds.learn(objects)
         boxes = {camera: found.xyxy for camera, found in result.detections.items()}
         pose = result.ego.odom_SE3_base if result.ego is not None else _HERE
         followed = follower.step(result.stamp_ns, result.fusion, boxes, pose)
-        flat = self._flat(result.fusion.objects, boxes)
+        flat = self._flat(objects, boxes)
         if flat or self._uncalibrated:
             self._uncalibrated = True
             told = self._images.step(result.stamp_ns, flat, boxes, result.frame_stamps_ns)
@@ -96,25 +94,12 @@ class GroundTracker:
         self._images.end()
         return self._release(self._last_ns)
 
-    def predictions(self, stamp_ns: int, ego: EgoPose | None) -> tuple[Prediction, ...]:
+    def predictions(self, stamp_ns: int, ego: EgoPose | None) -> Sequence[Prediction]:
         """Where tracks should be; see `Tracker.predictions`."""
         frame = ego.frame_id if ego is not None else None
         if self._follower is None or frame != self._frame:
             return ()
-        rows = self._follower.ahead(stamp_ns)
-        pose = ego.odom_SE3_base if ego is not None else _HERE
-        told = into_base(*rows.places(), rows.beliefs.mean[SPEED], [pose], [len(rows)])
-        place_m, cover_m2, speed_mps = told
-        return tuple(
-            Prediction.of_columns(
-                len(rows),
-                track_id=map(_NUMBER, rows.lives),
-                label=map(_LABEL, rows.lives),
-                position_m=place_m,
-                covariance_m2=cover_m2,
-                velocity_mps=speed_mps,
-            )
-        )
+        return self._follower.ahead(stamp_ns, ego.odom_SE3_base if ego is not None else _HERE)
 
     def take_finished(self) -> list[TrackSummary]:
         """Tracks that have ended; see `Tracker.take_finished`."""
@@ -124,14 +109,14 @@ class GroundTracker:
     def _number(self) -> int:
         return next(self._numbers)
 
-    def _flat(self, objects: Sequence[FusedObject], boxes: Mapping[str, Boxes]) -> dict[int, FusedObject]:
+    def _flat(self, objects: FusedObjects, boxes: Mapping[str, Boxes]) -> dict[int, FusedObject]:
         """By number, the objects that an uncalibrated camera sees."""
         if boxes.keys() <= self._cameras.keys():
             return {}
         return {
-            number: item
-            for number, item in enumerate(objects)
-            if item.observations and item.observations[0].camera not in self._cameras
+            number: objects[number]
+            for number, seen in enumerate(objects.observations)
+            if seen and seen[0].camera not in self._cameras
         }
 
     def _begin_part(self, *, fixed_frame: bool) -> None:

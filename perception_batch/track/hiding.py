@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from perception_batch.pairs import pairs_within
 from perception_batch.track.shown import Shown
 from perception_batch.track.sighting import BoolArray, Sightings
 
@@ -18,8 +19,6 @@ _HIDDEN_SIGMA = 0.5
 """Of the logarithm of the range, by what is hidden below such an edge."""
 _LOWER = 0.02
 """A box that reaches lower by less than this share of the other one's height may as well stand beside it."""
-
-_ROUNDING_PX = 1e-3
 
 
 def hidden_below(shown: Shown, count: int) -> BoolArray:
@@ -31,17 +30,15 @@ def hidden_below(shown: Shown, count: int) -> BoolArray:
     """
     if not len(shown):
         return np.zeros(count, bool)
-    left, high, right, low = shown.apart_px
-    wide_enough = _ALL_OF_IT * (right - left)
-    nearer = (low + _LOWER * (low - high))[:, None] < low
-    nearer &= low[:, None] > high
-    nearer &= (right - wide_enough + _ROUNDING_PX)[:, None] > left
-    nearer &= (left + wide_enough - _ROUNDING_PX)[:, None] < right
-    i, j = np.divmod(nearer.ravel().nonzero()[0], len(shown))
-    left, _, right, _ = shown.edges_px
+    i, j = pairs_within(shown.image)
+    left, high, right, low = shown.edges_px
+    # Of each pair, j is the one that reaches lower.
+    i, j = np.where(low[i] > low[j], (j, i), (i, j))
     wide = np.minimum(right[i], right[j]) - np.maximum(left[i], left[j])
+    nearer = (wide >= (_ALL_OF_IT * (right - left))[i]) & (low[i] > high[j])
+    nearer &= (low + _LOWER * (low - high))[i] < low[j]
     under = np.zeros(len(shown), bool)
-    under[i[wide >= _ALL_OF_IT * (right - left)[i]]] = True
+    under[i[nearer]] = True
     out = np.ones(count, bool)
     out[shown.of[~under]] = False
     return out

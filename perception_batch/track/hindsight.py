@@ -5,18 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from operator import attrgetter
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from perception_batch.columnar import FusedObjects
 from perception_batch.geometry import SE3
 from perception_batch.track.following import Followed
 from perception_batch.track.into_base import into_base
 from perception_batch.track.lives import Life
 from perception_batch.track.sighting import from_polar, slopes, turned
 from perception_batch.track.smoothing import Smoothed
-from perception_batch.types import FloatArray, FusedObject, Fusion, SuppressedReason, TimestepResult
+from perception_batch.types import FloatArray, Fusion, Observation, SuppressedReason, TimestepResult
 
 _FADE_S = 0.5
 """A filled object's score falls to 1/e within this time since it was last seen."""
@@ -24,10 +24,6 @@ _GAP_SLACK_NS = 1_000_000
 """Stamps jitter: a gap of one lag may be a little longer."""
 _MOVING_MPS = 2.0
 """From this speed on, things point where they go."""
-
-_LABEL, _SCORE, _YAW, _SIZE = map(attrgetter, ("label", "score", "yaw_rad", "size_lwh_m"))
-_SOURCE, _SEEN_BY, _OWN, _SHARED = map(attrgetter, ("size_source", "observations", "own_m2", "shared_m"))
-_CLASS, _TRACK, _SIGHTINGS = map(attrgetter, ("class_id", "track_id", "sightings"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +51,28 @@ class Kinds:
     """Numbers and sizes of classes, as the objects so far had them."""
 
     def __init__(self) -> None:
-        self.known: dict[str, FusedObject] = {}
-        """By label, an object of that class."""
+        self._known: dict[str, tuple[int, FloatArray, str]] = {}
 
-    def learn(self, objects: Sequence[FusedObject]) -> None:
+    def learn(self, objects: FusedObjects) -> None:
         """Remember an object of each class that is new."""
-        if set(map(_LABEL, objects)) - self.known.keys():
-            for item in objects:
-                self.known.setdefault(item.label, item)
+        labels = objects.label
+        for label in dict.fromkeys(labels) if set(labels) - self._known.keys() else ():
+            if label not in self._known:
+                first = labels.index(label)
+                size = objects.size_lwh_m[first].copy()
+                self._known[label] = int(objects.class_id[first]), size, objects.size_source[first]
 
     def class_id(self, label: str) -> int:
         """The model's number for it."""
-        return self.known[label].class_id
+        return self._known[label][0]
+
+    def size_lwh_m(self, label: str) -> FloatArray:
+        """(3,) length, width, height."""
+        return self._known[label][1]
+
+    def size_source(self, label: str) -> str:
+        """Where that comes from."""
+        return self._known[label][2]
 
 
 def tell(results: Sequence[TimestepResult], followed: Sequence[Followed], smoothed: Smoothed) -> Told:
@@ -96,54 +102,60 @@ def tell(results: Sequence[TimestepResult], followed: Sequence[Followed], smooth
 
 @dataclass(slots=True)
 class _Kept:
-    """Objects of a timestep that are given out with tracks."""
+    """Objects of a timestep that are given out: in their order; then those in gaps."""
 
-    lives: list[Life] = field(default_factory=list)
-    """Their tracks."""
-    items: list[FusedObject] = field(default_factory=list)
-    """As they were fused; of those in gaps, which come last, another object of the class."""
-    rows: list[int] = field(default_factory=list)
-    """Of `Told`."""
-    gap_scores: list[float] = field(default_factory=list)
+    numbers: list[int]
+    """Of those that were fused, in the timestep."""
+    rows: list[int]
+    """Of `Told`; -1 for those that no track on the ground has."""
+    lives: list[Life | None]
+    """Their tracks; None for those that stay as they were fused."""
+    gap_scores: list[float]
     """Of those in gaps."""
 
-    def objects(self, told: Told, kinds: Kinds) -> list[FusedObject]:
-        """As they are given out."""
-        lives, items, rows = self.lives, self.items, self.rows
-        count, gaps = len(items), len(self.gap_scores)
-        of_kind = list(map(kinds.known.__getitem__, map(_LABEL, lives)))
-        labels = list(map(_LABEL, of_kind))
-        sizes = list(map(_SIZE, items))
-        if labels != list(map(_LABEL, items)):
-            for i, (item, kind) in enumerate(zip(items, of_kind, strict=True)):
-                if item.label != kind.label:
-                    sizes[i] = kind.size_lwh_m
-        yaw_rad = np.array(list(map(_YAW, items)))
-        yaw_rad[count - gaps :] = np.nan
+    def objects(self, was: FusedObjects, told: Told, kinds: Kinds) -> FusedObjects:
+        """As they are given out; `was`: as they were fused."""
+        gaps, numbers, lives = len(self.gap_scores), self.numbers, self.lives
+        known = was if len(numbers) == len(was) else was.take(np.array(numbers, np.int64))
+        labels = [
+            life.label if life is not None else was.label[n] for life, n in zip(lives, numbers, strict=False)
+        ]
         # One sighting says nothing of velocities.
-        once = np.array(list(map(_SIGHTINGS, lives))) < 2
-        yaw_rad = np.where(np.isnan(yaw_rad) & ~once, told.heading_rad.take(rows), yaw_rad)
+        once = np.array([life is None or life.sightings < 2 for life in lives], bool)
+        rows = np.array(self.rows, np.int64)
         speed_mps = told.speed_mps.take(rows, axis=0)
         speed_mps[once] = np.nan
-        seen: list[object] = list(map(_SEEN_BY, items))
-        seen[count - gaps :] = [()] * gaps
-        return FusedObject.of_columns(
-            count,
-            class_id=map(_CLASS, of_kind),
-            label=labels,
-            score=[*map(_SCORE, items[: count - gaps]), *self.gap_scores],
-            position_m=told.place_m.take(rows, axis=0),
-            covariance_m2=told.cover_m2.take(rows, axis=0),
-            size_lwh_m=sizes,
-            size_source=map(_SOURCE, items),
-            yaw_rad=yaw_rad.tolist(),
-            observations=seen,
-            track_id=map(_TRACK, lives),
-            velocity_mps=speed_mps,
-            filled=[False] * (count - gaps) + [True] * gaps,
-            own_m2=map(_OWN, items),
-            shared_m=map(_SHARED, items),
-        )
+        place_m, cover_m2 = told.place_m.take(rows, axis=0), told.cover_m2.take(rows, axis=0)
+        yaw_rad = np.concatenate([known.yaw_rad, np.full(gaps, np.nan)])
+        yaw_rad = np.where(np.isnan(yaw_rad) & ~once, told.heading_rad.take(rows), yaw_rad)
+        class_id, size, source = known.class_id, known.size_lwh_m, known.size_source
+        if labels != known.label:
+            class_id, size = class_id.copy(), size.copy()
+            for i, label in enumerate(labels):
+                if label != known.label[i]:
+                    class_id[i], size[i] = kinds.class_id(label), kinds.size_lwh_m(label)
+        as_fused = [i for i, life in enumerate(lives) if life is None]
+        if as_fused:
+            place_m[as_fused], cover_m2[as_fused] = known.position_m[as_fused], known.covariance_m2[as_fused]
+            speed_mps[as_fused] = known.velocity_mps[as_fused]
+        track_id = np.array([-1 if life is None else life.track_id for life in lives], np.int64)
+        filled = np.zeros(len(lives), bool)
+        if not gaps:
+            score, seen, own_m2, shared_m = known.score, known.observations, known.own_m2, known.shared_m
+        else:
+            filled[-gaps:] = True
+            in_gaps = [life.label for life in lives[-gaps:] if life is not None]
+            labels += in_gaps
+            class_id = np.concatenate([class_id, [kinds.class_id(label) for label in in_gaps]])
+            size = np.concatenate([size, np.array([kinds.size_lwh_m(label) for label in in_gaps])])
+            source = [*source, *map(kinds.size_source, in_gaps)]
+            score = np.concatenate([known.score, self.gap_scores])
+            seen = [*known.observations, *[()] * gaps]
+            own_m2 = np.concatenate([known.own_m2, np.full((gaps, 3, 3), np.nan)])
+            shared_m = np.concatenate([known.shared_m, np.full((gaps, 2, 3), np.nan)])
+        return FusedObjects(
+            class_id, labels, score, place_m, cover_m2, size, source, yaw_rad, seen, track_id, speed_mps, filled, own_m2, shared_m
+        )  # fmt: skip
 
 
 def put_in_order(
@@ -170,46 +182,40 @@ def put_in_order(
         The timestep, and the id that the next new track gets.
     """
     old, stamp_ns, start = result.fusion, result.stamp_ns, told.starts[number]
-    new_number = [-1] * (1 + len(old.objects))
-    kept, ghosts = _Kept(), []
-    as_they_were: list[tuple[int, FusedObject]] = []
-    count = 0
-    for i, (item, row) in enumerate(zip(old.objects, followed.row_of, strict=True)):
-        life = followed.lives[row] if row >= 0 else followed.in_images.get(i)
-        if life is None:
-            as_they_were.append((count, item))
-        elif life.verdict != "real":
-            ghosts.append(item)
-            continue
-        else:
+    was = FusedObjects.of(old.objects)
+    new_number = np.full(1 + len(was), -1, np.int32)
+    lives = [
+        followed.lives[row] if row >= 0 else followed.in_images.get(i)
+        for i, row in enumerate(followed.row_of)
+    ]
+    ghosts = [i for i, life in enumerate(lives) if life is not None and life.verdict != "real"]
+    numbers = list(range(len(was)))
+    if ghosts:
+        numbers = sorted(set(numbers).difference(ghosts))
+        lives = [lives[i] for i in numbers]
+    for life in lives:
+        if life is not None and life.track_id < 0:
+            life.take_over()
             if life.track_id < 0:
-                life.take_over()
-                if life.track_id < 0:
-                    life.track_id, next_id = next_id, next_id + 1
-            kept.lives.append(life)
-            kept.items.append(item)
-            kept.rows.append(start + row if row >= 0 else -1)
-        new_number[i] = count
-        count += 1
-    distances_m = told.distance_m.take(kept.rows).tolist() if kept.rows else []
-    for life, item, distance_m in zip(kept.lives, kept.items, distances_m, strict=True):
-        life.tell(stamp_ns, distance_m, item)
-    _fill_gaps(kept, followed, stamp_ns, told, start, kinds, lag_ns)
-    objects = kept.objects(told, kinds) if kept.items else []
-    for place, item in as_they_were:
-        objects.insert(place, item)
-    number_of = np.array(new_number, np.int32)
+                life.track_id, next_id = next_id, next_id + 1
+    new_number[numbers] = np.arange(len(numbers))
+    row_of = np.array(followed.row_of, np.int64).take(np.array(numbers, np.int64))
+    rows = np.where(row_of >= 0, start + row_of, -1)
+    kept = _Kept(numbers, rows.tolist(), lives, [])
+    distances_m, scores = told.distance_m.take(rows).tolist(), was.score.tolist()
+    for life, i, distance_m in zip(lives, numbers, distances_m, strict=True):
+        if life is not None:
+            life.tell(stamp_ns, distance_m, scores[i], was.observations[i])
+    _fill_gaps(kept, followed, stamp_ns, told, start, lag_ns)
     fusion = Fusion(
-        tuple(objects),
-        {camera: number_of[numbers] for camera, numbers in old.object_of.items()},
-        _with_ghosts(old.suppressed, ghosts),
+        kept.objects(was, told, kinds),
+        {camera: new_number[numbers] for camera, numbers in old.object_of.items()},
+        _with_ghosts(old.suppressed, [was.observations[i] for i in ghosts]),
     )
     return replace(result, fusion=fusion), next_id
 
 
-def _fill_gaps(
-    kept: _Kept, followed: Followed, stamp_ns: int, told: Told, start: int, kinds: Kinds, lag_ns: int
-) -> None:
+def _fill_gaps(kept: _Kept, followed: Followed, stamp_ns: int, told: Told, start: int, lag_ns: int) -> None:
     """Add tracks that were seen before and after a timestep, and not long apart."""
     for row in followed.unseen:
         life = followed.lives[row]
@@ -218,19 +224,18 @@ def _fill_gaps(
         gap = life.gap_at(stamp_ns)
         if gap is not None and gap[1] != stamp_ns and gap[1] - gap[0] <= lag_ns + _GAP_SLACK_NS:
             kept.lives.append(life)
-            kept.items.append(kinds.known[life.label])
             kept.rows.append(start + row)
             kept.gap_scores.append(life.score_at_gap * math.exp(-(stamp_ns - gap[0]) * 1e-9 / _FADE_S))
             life.tell_filled(stamp_ns, float(told.distance_m[start + row]))
 
 
 def _with_ghosts(
-    suppressed: Mapping[str, tuple[SuppressedReason, ...]], ghosts: list[FusedObject]
+    suppressed: Mapping[str, tuple[SuppressedReason, ...]], ghosts: Sequence[Sequence[Observation]]
 ) -> Mapping[str, tuple[SuppressedReason, ...]]:
     if not ghosts:
         return suppressed
     out = {camera: list(reasons) for camera, reasons in suppressed.items()}
-    for item in ghosts:
-        for observation in item.observations:
+    for seen in ghosts:
+        for observation in seen:
             out[observation.camera][observation.detection] = "ghost"
     return {camera: tuple(reasons) for camera, reasons in out.items()}

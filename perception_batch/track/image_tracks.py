@@ -1,7 +1,7 @@
 """Tracks of cameras without calibration, in their images: ByteTrack (Zhang et al. 2022, arXiv:2110.06864), one a camera.
 
 The implementation is that of the package `trackers`, which takes real time: a frame that comes late is predicted for
-the time that has passed.
+the time that has passed. It is imported with the first object of such a camera: that takes 0.7 s.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class ImageFollower:
             found = self._update(part, here, [objects[n] for n in numbers], boxes[key[0]], stamp_ns, key[1])
             out.update((numbers[i], life) for i, life in found.items())
         for number, life in out.items():
-            life.see(stamp_ns, objects[number])
+            item = objects[number]
+            life.see(stamp_ns, item.label, item.score, item.observations)
         for life in self._living:
             life.judge(stamp_ns, self._lag_ns, self._settings)
         return out

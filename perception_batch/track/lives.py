@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from perception_batch.config import TrackConfig
-from perception_batch.types import FusedObject, TrackSummary
+from perception_batch.types import Observation, TrackSummary
 
-_CAMERA = attrgetter("camera")
 Verdict = Literal["open", "real", "weak", "ghost"]
 Boxes = npt.NDArray[np.float32]
 
@@ -84,18 +82,18 @@ class Life:
         """Of its sightings so far."""
         return sum(self.votes.values()) / max(1, self.sightings)
 
-    def see(self, stamp_ns: int, item: FusedObject) -> bool:
+    def see(self, stamp_ns: int, label: str, score: float, observations: Sequence[Observation]) -> bool:
         """One more sighting; True where the label may be another one now."""
-        label, votes = item.label, self.votes
+        votes = self.votes
         self.seen_ns.append(stamp_ns)
         self.sightings += 1
         if self.verdict != "real":
             self.missed = 0
-            self.seen_by = tuple([observation.camera for observation in item.observations])
+            self.seen_by = tuple([observation.camera for observation in observations])
         if label == self.label:
-            votes[label] += item.score
+            votes[label] += score
             return False
-        votes[label] = votes.get(label, 0.0) + item.score
+        votes[label] = votes.get(label, 0.0) + score
         self.label = min(votes, key=lambda label: (-votes[label], label))
         return True
 
@@ -161,9 +159,10 @@ class Life:
         self.cameras |= old.cameras
         self.nearest_m = old.nearest_m
 
-    def tell(self, stamp_ns: int, distance_m: float, item: FusedObject) -> None:
+    def tell(
+        self, stamp_ns: int, distance_m: float, score: float, observations: Sequence[Observation]
+    ) -> None:
         """Count a timestep that is given out in which it was seen."""
-        score = item.score
         if not self.observed:
             self.first_ns = stamp_ns
         self.last_ns = stamp_ns
@@ -171,7 +170,8 @@ class Life:
         self.observed += 1
         self.score_sum += score
         self.score_at_gap = score
-        self.cameras.update(map(_CAMERA, item.observations))
+        for observation in observations:
+            self.cameras.add(observation.camera)
 
     def tell_filled(self, stamp_ns: int, distance_m: float) -> None:
         """Count a timestep that is given out into which it was filled."""

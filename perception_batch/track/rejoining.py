@@ -13,9 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from perception_batch.track.lives import Life
-from perception_batch.track.motion import PLACE, SPREAD, Beliefs
+from perception_batch.track.motion import BELIEFS, PLACE, SPREAD, Beliefs
 from perception_batch.track.rows import BORN, GHOST, GROUP, SEEN, Rows
-from perception_batch.track.sighting import IntArray
 from perception_batch.types import FloatArray
 
 _KNOWN = 0.5
@@ -67,10 +66,8 @@ def rejoin(
     lost = [row for row, life in enumerate(ended.lives) if may_rejoin(life, first_ns, gap_ns)]
     if not unseen and not lost:
         return []
-    lives = rows.lives + ended.lives
-    old = np.array(unseen + [len(rows) + k for k in lost])
-    facts = np.concatenate([rows.facts, ended.facts], axis=1)
-    before, after = facts.take(old, axis=1), rows.facts.take(young, axis=1)
+    before = np.concatenate([rows.facts.take(unseen, axis=1), ended.facts.take(lost, axis=1)], axis=1)
+    after = rows.facts.take(young, axis=1)
     # A track is never its own: it was last seen after it was born.
     seen_ns, born_ns = before[SEEN][:, None], after[BORN]
     may = (seen_ns < born_ns) & (born_ns <= seen_ns + gap_ns)
@@ -78,33 +75,33 @@ def rejoin(
     which = may.ravel().nonzero()[0]
     if not len(which):
         return []
-    i, j = old[which // len(young)], np.array(young)[which % len(young)]
-    beliefs = Beliefs(np.concatenate([rows.beliefs.table, ended.beliefs.table], axis=1))
+    i, j = which // len(young), which % len(young)
+    old = np.concatenate([rows.table.take(unseen, axis=1), ended.table.take(lost, axis=1)], axis=1)[:BELIEFS]
+    new = rows.beliefs.table.take(young, axis=1)
+    lives = [*(rows.lives[row] for row in unseen), *(ended.lives[row] for row in lost)]
     found = []
-    for k in _likeliest_first(beliefs, i, j, origin_m):
-        earlier, later = lives[i[k]], lives[j[k]]
+    for k in _likeliest_first(Beliefs(old.take(i, axis=1)), Beliefs(new.take(j, axis=1)), origin_m):
+        earlier, later = lives[i[k]], rows.lives[young[j[k]]]
         if earlier.later is None and later.earlier is None:
             later.continue_from(earlier)
-            found.append(int(j[k]))
+            found.append(young[j[k]])
     return found
 
 
-def _likeliest_first(beliefs: Beliefs, i: IntArray, j: IntArray, origin_m: FloatArray) -> list[int]:
+def _likeliest_first(old: Beliefs, new: Beliefs, origin_m: FloatArray) -> list[int]:
     """Which of P pairs of an old and a new track are within the gate, the likeliest first.
 
     Their order is that of minus twice the logarithm of the likelihood that two are one, but for a constant.
     """
-    mean, spread = beliefs.mean, beliefs.table.take(SPREAD, axis=0)
-    apart = mean.take(i, axis=1) - mean.take(j, axis=1)
-    ray = _RANGE_SHARE * (mean[PLACE].take(j, axis=1) - origin_m)
+    apart = old.mean - new.mean
+    ray = _RANGE_SHARE * (new.mean[PLACE] - origin_m)
     # What is beyond the gate in one number alone is beyond it in all.
-    most = spread.take(i, axis=1) + spread.take(j, axis=1)
+    most = old.table.take(SPREAD, axis=0) + new.table.take(SPREAD, axis=0)
     most[PLACE] += ray * ray
     near = np.logical_and.reduce(apart * apart <= _GATE2 * _ROUNDING * most).nonzero()[0]
     if not len(near):
         return []
-    cover = beliefs.covariance
-    cover = cover.take(i[near], axis=2) + cover.take(j[near], axis=2)
+    cover = (old.covariance + new.covariance).take(near, axis=2)
     ray = ray.take(near, axis=1)
     cover[PLACE, PLACE] += ray[:, None] * ray
     apart, cover = apart.T[near], cover.transpose(2, 0, 1)

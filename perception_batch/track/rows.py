@@ -15,10 +15,10 @@ from perception_batch.types import FloatArray
 HEIGHT_WALK = 0.3
 """m²/s, how fast the height of a thing's centre over the fixed frame's zero may change: slopes, at speed."""
 NUMBERS = BELIEFS + 9
-GROUP, LABEL, BORN, SEEN, PLACED, VERDICT = range(6)
+GROUP, LABEL, BORN, SEEN, PLACED, VERDICT, NUMBER = range(7)
 """Rows of `Rows.facts`."""
 OPEN, REAL, GHOST = range(3)
-_PLACES, _COVERS = [0, 1, BELIEFS + 6], [*PLACE_COVER, BELIEFS + 7]
+_TOLD = [0, 1, BELIEFS + 6, *PLACE_COVER, BELIEFS + 7, 2, 3]
 
 
 @dataclass(slots=True)
@@ -28,13 +28,13 @@ class Rows:
     table: FloatArray
     """(23, N) beliefs, and what follows, row by row."""
     facts: IntArray
-    """(6, N) what follows then."""
+    """(7, N) what follows then, and the numbers of the lives."""
     lives: list[Life]
 
     @classmethod
     def none(cls, count: int = 0) -> Rows:
         """Of no tracks, or of `count` that are still to be filled in."""
-        return cls(np.zeros((NUMBERS, count)), np.zeros((6, count), np.int64), [])
+        return cls(np.zeros((NUMBERS, count)), np.zeros((7, count), np.int64), [])
 
     @property
     def beliefs(self) -> Beliefs:
@@ -101,9 +101,10 @@ class Rows:
         """(N,) `OPEN`, `REAL` or `GHOST`."""
         return self.facts[VERDICT, :]
 
-    def places(self) -> tuple[FloatArray, FloatArray]:
-        """(3, N) where they are in the fixed frame, and (4, N) its covariance: xx, xy, yy, zz; copied."""
-        return self.table.take(_PLACES, axis=0), self.table.take(_COVERS, axis=0)
+    def places(self, columns: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Of M `columns`: (3, M) where they are in the fixed frame, (4, M) its covariance (xx, xy, yy, zz), (2, M) velocities."""
+        own = self.table.take(_TOLD, axis=0).take(columns, axis=1)
+        return own[:3], own[3:7], own[7:]
 
     def __len__(self) -> int:
         return len(self.lives)

@@ -22,6 +22,8 @@ class Shown:
 
     cameras: IntArray
     """Numbers of the cameras that have an image here, with or without boxes."""
+    image: IntArray
+    """(B,) number of the image, never falling."""
     camera: IntArray
     """(B,) number of the camera."""
     of: IntArray
@@ -60,14 +62,15 @@ def shown(
     cameras = np.array([numbers.setdefault(camera, len(numbers)) for camera in boxes], np.int64)
     if not boxes:
         none = np.zeros(0, np.int64)
-        return Shown(none, none, none, np.zeros((4, 0)), np.zeros((4, 0)))
+        return Shown(none, none, none, none, np.zeros((4, 0)), np.zeros((4, 0)))
     of = np.concatenate([object_of[camera] for camera in boxes])
     which = (of >= 0).nonzero()[0]
     every = np.concatenate(list(boxes.values()))
     counts = [len(found) for found in boxes.values()]
-    camera = cameras.repeat(counts)[which]
+    image = np.arange(len(counts)).repeat(counts)[which]
+    camera = cameras[image]
     edges_px = every[which].T.astype(np.float64, order="C")
-    return Shown(cameras, camera, of[which].astype(np.int64), edges_px, beside(edges_px, camera))
+    return Shown(cameras, image, camera, of[which].astype(np.int64), edges_px, beside(edges_px, camera))
 
 
 def beside(edges_px: FloatArray, camera: IntArray) -> FloatArray:

@@ -12,15 +12,14 @@ covariances as their entries xx, xy, yy. So each step of a formula is one operat
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
 
+from perception_batch.columnar import FusedObjects
 from perception_batch.geometry import SE3
-from perception_batch.types import FloatArray, FusedObject
+from perception_batch.types import FloatArray
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -38,7 +37,6 @@ NEAREST_M = 0.5
 _LEAST = np.array([[1e-6], [0.0], [1e-6]])
 """A covariance that a fuser rounds to nothing must not stop the filter: a millimetre at a metre."""
 _NUMBERS = 12
-_OWN, _SHARED = attrgetter("own_m2"), attrgetter("shared_m")
 _FIRST, _SECOND = [0, 0, 1, 2], [0, 1, 1, 2]
 
 
@@ -104,37 +102,32 @@ class Sightings:
         yy[which] += _PART_RAD2
 
 
-def sightings(
-    objects: Sequence[FusedObject], position_m: FloatArray, placed: IntArray, odom_SE3_base: SE3
-) -> Sightings:
+def sightings(objects: FusedObjects, placed: IntArray, odom_SE3_base: SE3) -> Sightings:
     """Objects in the fixed frame.
 
     Args:
         objects: M of one timestep.
-        position_m: (M, 3) theirs.
         placed: numbers of those with a position; the others are NaN.
         odom_SE3_base: the vehicle's pose.
     """
     n = len(placed)
     if not n:
         return Sightings.none(len(objects))
-    items = objects if n == len(objects) else [objects[i] for i in placed.tolist()]
-    own: FloatArray = np.concatenate(list(map(_OWN, items))).reshape(n, 9)
-    shared: FloatArray = np.concatenate(list(map(_SHARED, items))).reshape(n, 6)
+    own, shared = objects.own_m2.take(placed, axis=0).reshape(n, 9), objects.shared_m.take(placed, axis=0)
     if not math.isfinite(np.add.reduce(own, axis=None) + np.add.reduce(shared, axis=None)):
         # A fuser that does not tell them apart: all of it may be new in every image.
-        lacking = ~(np.isfinite(own).all(axis=1) & np.isfinite(shared).all(axis=1))
-        own[lacking] = np.array([o.covariance_m2 for o in items]).reshape(n, 9)[lacking]
+        lacking = ~(np.isfinite(own).all(axis=1) & np.isfinite(shared).all(axis=(1, 2)))
+        own[lacking] = objects.covariance_m2[placed[lacking]].reshape(-1, 9)
         shared[lacking] = 0.0
     turn, origin = odom_SE3_base.rotation, odom_SE3_base.translation_m
     out = Sightings(np.empty((_NUMBERS, n)))
-    np.add(turn @ position_m[placed].T, origin[:, None], out=out.table[:3])
+    np.add(turn @ objects.position_m.take(placed, axis=0).T, origin[:, None], out=out.table[:3])
     views = Views.of(out.place_m, origin[:2, None])
     out.polar[:] = views.polar
     # The entries xx, xy, yy, zz of turn @ own @ turn.T.
     entries = turn[_FIRST][:, :, None] * turn[_SECOND][:, None]
     own = entries.reshape(4, 9) @ own.T
-    errors = turn @ shared.reshape(n, 2, 3).transpose(1, 2, 0)  # (2, 3, n)
+    errors = turn @ shared.transpose(1, 2, 0)  # (2, 3, n)
     off_x, off_y, off_z = errors[:, 0], errors[:, 1], errors[:, 2]
     np.maximum(own[3] + np.add.reduce(off_z * off_z), 1e-6, out=out.height_m2)
     fresh = turned(views.slope, own[:3])

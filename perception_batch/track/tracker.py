@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from perception_batch.types import EgoPose, Prediction, TimestepResult, TrackSummary
@@ -31,7 +32,7 @@ class Tracker(Protocol):
         """The timesteps that still wait, at the end of the drive; nothing may be pushed afterwards."""
         ...
 
-    def predictions(self, stamp_ns: int, ego: EgoPose | None) -> tuple[Prediction, ...]:
+    def predictions(self, stamp_ns: int, ego: EgoPose | None) -> Sequence[Prediction]:
         """Where the tracks known so far should be, for the fusion of the timestep to be pushed next.
 
         Args:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from perception_batch.arrow_columns import column, numbers, repeated
+from perception_batch.columnar import FusedObjects
 from perception_batch.table_format import TableFormat
-from perception_batch.types import FloatArray, FusedObject, TimestepResult
+from perception_batch.types import FloatArray, TimestepResult
 from perception_batch.write import schemas
-from perception_batch.write.rows import Columns, DriveFacts, known, repeated
+from perception_batch.write.rows import Columns, DriveFacts, known
 
 Results: TypeAlias = Sequence[TimestepResult]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -28,12 +30,12 @@ def _start(facts: DriveFacts, results: Results, counts: Sequence[int], *, stamp:
     times = np.array([facts.time_s(result.stamp_ns) for result in results], np.float64)
     columns = {
         "drive": repeated(facts.drive, sum(counts)),
-        "timestep": pa.array(np.repeat(np.array([result.index for result in results], np.int32), counts)),
-        "time_s": pa.array(np.repeat(times, counts)),
+        "timestep": numbers(np.repeat(np.array([result.index for result in results], np.int32), counts)),
+        "time_s": numbers(np.repeat(times, counts)),
     }
     if stamp:
         stamps = np.array([result.stamp_ns for result in results], np.int64)
-        columns["stamp_ns"] = pa.array(np.repeat(stamps, counts))
+        columns["stamp_ns"] = numbers(np.repeat(stamps, counts))
     return columns
 
 
@@ -43,23 +45,22 @@ def _joined(parts: Iterable[npt.NDArray[Any]], dtype: npt.DTypeLike) -> npt.NDAr
     return np.concatenate(found) if found else np.zeros(0, dtype)
 
 
-def _texts(values: Sequence[str], counts: Sequence[int]) -> pa.Array:
-    """Each text so many times."""
-    numbers = {text: number for number, text in enumerate(dict.fromkeys(values))}
-    which = np.repeat(np.array([numbers[text] for text in values], np.int32), counts)
-    return pa.array(list(numbers), pa.string()).take(pa.array(which))
+def _texts(values: Sequence[str], counts: Sequence[int] | None = None) -> pa.Array:
+    """Each text so many times, or once."""
+    every = values if counts is None else list(chain.from_iterable(map(repeat, values, counts)))
+    return column(every, pa.string())
 
 
 def _numbered(counts: Sequence[int]) -> pa.Array:
     """``0, 1, .. n - 1`` for each count."""
     sizes = np.array(counts, np.int64)
     begins = np.cumsum(sizes) - sizes
-    return pa.array((np.arange(sizes.sum()) - np.repeat(begins, sizes)).astype(np.int32))
+    return numbers((np.arange(sizes.sum()) - np.repeat(begins, sizes)).astype(np.int32))
 
 
-def _positive(values: Ints, kind: pa.DataType) -> pa.Array:
+def _positive(values: npt.NDArray[np.integer[Any]]) -> pa.Array:
     """Numbers; negative ones become null."""
-    return pa.array(values, kind, mask=values < 0)
+    return numbers(values, values < 0)
 
 
 def detections_columns(facts: DriveFacts, results: Results) -> Columns:
@@ -76,15 +77,15 @@ def detections_columns(facts: DriveFacts, results: Results) -> Columns:
     class_id = _joined((boxes.class_id for _, boxes in found), np.int16)
     columns = _start(facts, results, [sum(len(boxes) for _, boxes in listed) for listed in by_camera])
     columns["camera"] = _texts([camera for camera, _ in found], counts)
-    columns["frame_stamp_ns"] = pa.array(np.repeat(np.array(stamps, np.int64), counts))
+    columns["frame_stamp_ns"] = numbers(np.repeat(np.array(stamps, np.int64), counts))
     columns["detection"] = _numbered(counts)
     for i, name in enumerate(("x1", "y1", "x2", "y2")):
-        columns[name] = pa.array(np.ascontiguousarray(xyxy[:, i]), pa.float32())
-    columns["score"] = pa.array(_joined((boxes.score for _, boxes in found), np.float32), pa.float32())
-    columns["class_id"] = pa.array(class_id, pa.int16())
+        columns[name] = numbers(xyxy[:, i])
+    columns["score"] = numbers(_joined((boxes.score for _, boxes in found), np.float32))
+    columns["class_id"] = numbers(class_id)
     classes, which = np.unique(class_id, return_inverse=True)
-    labels = pa.array([facts.label(c) for c in classes.tolist()], pa.string())
-    columns["label"] = labels.take(pa.array(which))
+    labels = [facts.label(c) for c in classes.tolist()]
+    columns["label"] = column([labels[number] for number in which.tolist()], pa.string())
     return columns
 
 
@@ -94,49 +95,46 @@ def timesteps_columns(facts: DriveFacts, results: Results) -> Columns:
     offsets = [r.frame_stamps_ns[c] - r.stamp_ns if c in r.frame_stamps_ns else None for r, c in rows]
     sizes = [result.image_hw.get(camera, (None, None)) for result, camera in rows]
     columns = _start(facts, results, [len(result.status) for result in results])
-    columns["camera"] = pa.array([camera for _, camera in rows], pa.string())
-    columns["status"] = pa.array([result.status[camera] for result, camera in rows], pa.string())
-    columns["offset_ns"] = pa.array(offsets, pa.int64())
-    columns["width"] = pa.array([w for _, w in sizes], pa.int32())
-    columns["height"] = pa.array([h for h, _ in sizes], pa.int32())
+    columns["camera"] = column([camera for _, camera in rows], pa.string())
+    columns["status"] = column([result.status[camera] for result, camera in rows], pa.string())
+    columns["offset_ns"] = column(offsets, pa.int64())
+    columns["width"] = column([w for _, w in sizes], pa.int32())
+    columns["height"] = column([h for h, _ in sizes], pa.int32())
     counts = [len(result.detections[c]) if c in result.detections else 0 for result, c in rows]
-    columns["detections"] = pa.array(counts, pa.int32())
+    columns["detections"] = column(counts, pa.int32())
     return columns
 
 
 def objects_columns(facts: DriveFacts, results: Results) -> Columns:
     """Every object of each timestep."""
-    counts = [len(result.fusion.objects) for result in results]
-    objects = [item for result in results for item in result.fusion.objects]
-    position = _stack(objects, lambda o: o.position_m)
-    velocity = _stack(objects, lambda o: o.velocity_mps)
-    size = _stack(objects, lambda o: o.size_lwh_m)
-    covariance = np.array([o.covariance_m2 for o in objects], np.float64).reshape(-1, 3, 3)
+    objects = [FusedObjects.of(result.fusion.objects) for result in results]
+    counts = list(map(len, objects))
+
+    def joined(name: str, dtype: npt.DTypeLike, *shape: int) -> npt.NDArray[Any]:
+        return _joined((getattr(of, name) for of in objects), dtype).reshape(-1, *shape)
+
+    position, velocity = joined("position_m", np.float64, 3), joined("velocity_mps", np.float64, 3)
+    size, covariance = joined("size_lwh_m", np.float64, 3), joined("covariance_m2", np.float64, 3, 3)
     odom = _in_fixed_frame(results, counts, position)
     columns = _start(facts, results, counts)
     columns["object"] = _numbered(counts)
-    columns["track_id"] = _positive(np.array([o.track_id for o in objects], np.int64), pa.int64())
-    columns["class_id"] = pa.array([o.class_id for o in objects], pa.int16())
-    columns["label"] = pa.array([o.label for o in objects], pa.string())
-    columns["score"] = pa.array([o.score for o in objects], pa.float32())
+    columns["track_id"] = _positive(joined("track_id", np.int64))
+    columns["class_id"] = numbers(joined("class_id", np.int64).astype(np.int16))
+    columns["label"] = _texts(list(chain.from_iterable(of.label for of in objects)))
+    columns["score"] = numbers(joined("score", np.float64).astype(np.float32))
     for i, axis in enumerate("xyz"):
         columns[f"{axis}_m"] = known(position[:, i])
         columns[f"odom_{axis}_m"] = known(odom[:, i])
         columns[f"v{axis}_mps"] = known(velocity[:, i])
-    columns["yaw_rad"] = known([o.yaw_rad for o in objects])
+    columns["yaw_rad"] = known(joined("yaw_rad", np.float64))
     for i, name in enumerate(("length_m", "width_m", "height_m")):
         columns[name] = known(size[:, i])
     for name, (i, j) in _COVARIANCE.items():
         columns[f"cov_{name}"] = known(covariance[:, i, j])
     # Horizontal distance from the base frame's origin to the object's centre.
-    columns["ego_distance_m"] = known([math.hypot(x, y) for x, y in position[:, :2].tolist()])
-    columns["filled"] = pa.array([o.filled for o in objects], pa.bool_())
+    columns["ego_distance_m"] = known(list(map(math.hypot, *position[:, :2].T.tolist())))
+    columns["filled"] = numbers(joined("filled", np.bool_))
     return columns
-
-
-def _stack(objects: Sequence[FusedObject], vector: Callable[[FusedObject], FloatArray]) -> FloatArray:
-    """(N, 3) of one vector of each object."""
-    return np.array([vector(o) for o in objects], np.float64).reshape(len(objects), 3)
 
 
 def _in_fixed_frame(results: Results, counts: Sequence[int], position_m: FloatArray) -> FloatArray:
@@ -169,9 +167,9 @@ def observations_columns(facts: DriveFacts, results: Results) -> Columns:
     columns = _start(facts, results, per_result, stamp=False)
     columns["camera"] = _texts([camera for camera, _ in listed], counts)
     columns["detection"] = _numbered(counts)
-    columns["object"] = _positive(number, pa.int32())
-    columns["track_id"] = _positive(_tracks_of(results, per_result, number), pa.int64())
-    columns["suppressed"] = pa.array([reason or None for reason in reasons], pa.string())
+    columns["object"] = _positive(number.astype(np.int32))
+    columns["track_id"] = _positive(_tracks_of(results, per_result, number))
+    columns["suppressed"] = column([reason or None for reason in reasons], pa.string())
     return columns
 
 
@@ -188,7 +186,7 @@ def _tracks_of(results: Results, rows: Sequence[int], number: Ints) -> Ints:
     """(N,) the track of each row's object; -1 without. `number` is the object's, in its timestep."""
     objects = [len(result.fusion.objects) for result in results]
     # One more behind the last, for those that belong to no object.
-    tracks = np.array([*(o.track_id for result in results for o in result.fusion.objects), -1], np.int64)
+    tracks = np.concatenate([*(FusedObjects.of(result.fusion.objects).track_id for result in results), [-1]])
     first = np.repeat(np.cumsum(objects, dtype=np.int64) - objects, rows)
     return tracks[np.where(number >= 0, first + number, -1)]
 
@@ -202,11 +200,11 @@ def lidar_columns(facts: DriveFacts, results: Results) -> Columns:
     found = list(chain.from_iterable(by_camera))
     columns = _start(facts, results, [sum(len(of) for _, of, _ in c) for c in by_camera], stamp=False)
     columns["camera"] = _texts([camera for camera, _, _ in found], [len(of) for _, of, _ in found])
-    columns["detection"] = pa.array(_joined((of.astype(np.int32) for _, of, _ in found), np.int32))
+    columns["detection"] = numbers(_joined((of.astype(np.int32) for _, of, _ in found), np.int32))
     for name in ("range_m", "sigma_m", "spread_m", "apart_s"):
         parts = (getattr(ranges, name)[of] for _, of, ranges in found)
-        columns[name] = pa.array(_joined(parts, np.float32))
-    columns["points"] = pa.array(_joined((ranges.points[of] for _, of, ranges in found), np.int32))
+        columns[name] = numbers(_joined(parts, np.float32))
+    columns["points"] = numbers(_joined((ranges.points[of] for _, of, ranges in found), np.int32))
     return columns
 
 
@@ -216,9 +214,9 @@ def mounts_columns(facts: DriveFacts, results: Results) -> Columns:
     position = np.array([pose.translation_m for _, pose in rows], np.float64).reshape(-1, 3)
     quaternion = np.array([pose.quaternion_xyzw() for _, pose in rows], np.float64).reshape(-1, 4)
     columns = _start(facts, results, [len(result.mounts) for result in results], stamp=False)
-    columns["camera"] = pa.array([camera for camera, _ in rows], pa.string())
-    columns.update((f"{axis}_m", pa.array(position[:, i])) for i, axis in enumerate("xyz"))
-    columns.update((f"q{axis}", pa.array(quaternion[:, i])) for i, axis in enumerate("xyzw"))
+    columns["camera"] = column([camera for camera, _ in rows], pa.string())
+    columns.update((f"{axis}_m", numbers(position[:, i])) for i, axis in enumerate("xyz"))
+    columns.update((f"q{axis}", numbers(quaternion[:, i])) for i, axis in enumerate("xyzw"))
     return columns
 
 
@@ -227,14 +225,14 @@ def lenses_columns(facts: DriveFacts, results: Results) -> Columns:
     rows = [(camera, result.lenses[camera]) for result in results for camera in sorted(result.lenses)]
     lenses = [lens for _, lens in rows]
     columns = _start(facts, results, [len(result.lenses) for result in results], stamp=False)
-    columns["camera"] = pa.array([camera for camera, _ in rows], pa.string())
-    columns["model"] = pa.array([lens.model for lens in lenses], pa.string())
+    columns["camera"] = column([camera for camera, _ in rows], pa.string())
+    columns["model"] = column([lens.model for lens in lenses], pa.string())
     for name in ("width_px", "height_px"):
-        columns[name] = pa.array([getattr(lens, name) for lens in lenses], pa.int32())
+        columns[name] = column([getattr(lens, name) for lens in lenses], pa.int32())
     for name in ("fx_px", "fy_px", "cx_px", "cy_px"):
-        columns[name] = pa.array([getattr(lens, name) for lens in lenses], pa.float64())
+        columns[name] = column([getattr(lens, name) for lens in lenses], pa.float64())
     told = [" ".join(map(repr, lens.distortion)) for lens in lenses]  # the shortest text of the same number
-    columns["distortion"] = pa.array(told, pa.string())
+    columns["distortion"] = column(told, pa.string())
     return columns
 
 

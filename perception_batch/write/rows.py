@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from perception_batch.arrow_columns import column, numbers, repeated
 from perception_batch.types import EgoPose, FrameRow, TrackSummary
 
 Columns: TypeAlias = dict[str, pa.Array]
@@ -51,33 +52,32 @@ class DriveFacts:
         return self.labels.get(class_id, str(class_id))
 
 
-def repeated(value: str, n: int) -> pa.Array:
-    """The same text in `n` rows."""
-    return pa.repeat(pa.scalar(value, pa.string()), n)
-
-
 def known(values: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]]) -> pa.Array:
-    """NaN becomes null. Without `from_pandas`, which imports pandas where it is installed: half a second."""
-    numbers = np.asarray(values, np.float64)
-    return pa.array(numbers, pa.float64(), mask=np.isnan(numbers))
+    """NaN becomes null."""
+    found = np.asarray(values, np.float64)
+    return numbers(found, np.isnan(found))
 
 
 def frames_columns(facts: DriveFacts, rows: Sequence[FrameRow]) -> Columns:
     """What became of camera frames, in the order given."""
     # A log may claim any 64-bit unsigned time; a table holds signed ones.
     stamps = [min(max(row.stamp_ns, _INT64[0]), _INT64[1]) for row in rows]
+    quality = [row.quality for row in rows]
     return {
         "drive": repeated(facts.drive, len(rows)),
-        "camera": pa.array([row.camera for row in rows], pa.string()),
-        "frame_stamp_ns": pa.array(stamps, pa.int64()),
-        "time_s": pa.array([facts.time_s(stamp) for stamp in stamps], pa.float64()),
-        "log_ns": pa.array([min(max(row.log_ns, _INT64[0]), _INT64[1]) for row in rows], pa.int64()),
-        "timestep": pa.array([row.timestep for row in rows], pa.int32()),
-        "status": pa.array([row.status for row in rows], pa.string()),
-        "reason": pa.array([row.reason or None for row in rows], pa.string()),
-        "width": pa.array([_size(row.width_px) for row in rows], pa.int32()),
-        "height": pa.array([_size(row.height_px) for row in rows], pa.int32()),
-        "encoding": pa.array([row.encoding for row in rows], pa.string()),
+        "camera": column([row.camera for row in rows], pa.string()),
+        "frame_stamp_ns": column(stamps, pa.int64()),
+        "time_s": column([facts.time_s(stamp) for stamp in stamps], pa.float64()),
+        "log_ns": column([min(max(row.log_ns, _INT64[0]), _INT64[1]) for row in rows], pa.int64()),
+        "timestep": column([row.timestep for row in rows], pa.int32()),
+        "status": column([row.status for row in rows], pa.string()),
+        "reason": column([row.reason or None for row in rows], pa.string()),
+        "width": column([_size(row.width_px) for row in rows], pa.int32()),
+        "height": column([_size(row.height_px) for row in rows], pa.int32()),
+        "encoding": column([row.encoding for row in rows], pa.string()),
+        "sharpness": column([None if q is None else q.sharpness for q in quality], pa.float32()),
+        "dark_share": column([None if q is None else q.dark_share for q in quality], pa.float32()),
+        "bright_share": column([None if q is None else q.bright_share for q in quality], pa.float32()),
     }
 
 
@@ -95,16 +95,16 @@ def ego_columns(facts: DriveFacts, poses: Iterable[EgoPose]) -> Columns:
     velocity = np.array([p.velocity_mps for p in listed]).reshape(n, 3)
     columns: Columns = {
         "drive": repeated(facts.drive, n),
-        "stamp_ns": pa.array([p.stamp_ns for p in listed], pa.int64()),
-        "time_s": pa.array([facts.time_s(p.stamp_ns) for p in listed], pa.float64()),
-        "frame_id": pa.array([p.frame_id for p in listed], pa.string()),
-        "source": pa.array([p.source for p in listed], pa.string()),
+        "stamp_ns": column([p.stamp_ns for p in listed], pa.int64()),
+        "time_s": column([facts.time_s(p.stamp_ns) for p in listed], pa.float64()),
+        "frame_id": column([p.frame_id for p in listed], pa.string()),
+        "source": column([p.source for p in listed], pa.string()),
     }
     for i, axis in enumerate("xyz"):
-        columns[f"{axis}_m"] = pa.array(position[:, i].astype(np.float64))
+        columns[f"{axis}_m"] = numbers(position[:, i].astype(np.float64))
         columns[f"v{axis}_mps"] = known(velocity[:, i])
     for i, axis in enumerate("xyzw"):
-        columns[f"q{axis}"] = pa.array(quaternion[:, i].astype(np.float64))
+        columns[f"q{axis}"] = numbers(quaternion[:, i].astype(np.float64))
     return columns
 
 
@@ -112,16 +112,16 @@ def tracks_columns(facts: DriveFacts, rows: Sequence[TrackSummary]) -> Columns:
     """Tracks of the whole drive, in the order given."""
     return {
         "drive": repeated(facts.drive, len(rows)),
-        "track_id": pa.array([row.track_id for row in rows], pa.int64()),
-        "class_id": pa.array([row.class_id for row in rows], pa.int16()),
-        "label": pa.array([row.label for row in rows], pa.string()),
-        "first_stamp_ns": pa.array([row.first_stamp_ns for row in rows], pa.int64()),
-        "last_stamp_ns": pa.array([row.last_stamp_ns for row in rows], pa.int64()),
-        "first_time_s": pa.array([facts.time_s(row.first_stamp_ns) for row in rows], pa.float64()),
-        "last_time_s": pa.array([facts.time_s(row.last_stamp_ns) for row in rows], pa.float64()),
-        "observed": pa.array([row.observed for row in rows], pa.int32()),
-        "filled": pa.array([row.filled for row in rows], pa.int32()),
-        "cameras": pa.array([",".join(row.cameras) for row in rows], pa.string()),
-        "mean_score": pa.array([row.mean_score for row in rows], pa.float32()),
+        "track_id": column([row.track_id for row in rows], pa.int64()),
+        "class_id": column([row.class_id for row in rows], pa.int16()),
+        "label": column([row.label for row in rows], pa.string()),
+        "first_stamp_ns": column([row.first_stamp_ns for row in rows], pa.int64()),
+        "last_stamp_ns": column([row.last_stamp_ns for row in rows], pa.int64()),
+        "first_time_s": column([facts.time_s(row.first_stamp_ns) for row in rows], pa.float64()),
+        "last_time_s": column([facts.time_s(row.last_stamp_ns) for row in rows], pa.float64()),
+        "observed": column([row.observed for row in rows], pa.int32()),
+        "filled": column([row.filled for row in rows], pa.int32()),
+        "cameras": column([",".join(row.cameras) for row in rows], pa.string()),
+        "mean_score": column([row.mean_score for row in rows], pa.float32()),
         "min_distance_m": known([row.min_distance_m for row in rows]),
     }

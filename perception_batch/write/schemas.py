@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from perception_batch.picture_quality import BRIGHT_LUMA, DARK_LUMA
 from perception_batch.table_format import Column, TableFormat
 
 SCHEMA_VERSION = 1
@@ -176,6 +177,27 @@ FRAMES = _table(
             "height", "int32", "px", "height of the image; null where its header is unreadable", nullable=True
         ),
         Column("encoding", "string", "", "jpeg, png, or the raw pixel format such as rgb8"),
+        Column(
+            "sharpness",
+            "float32",
+            "levels²",
+            "variance of the Laplacian of luma (0..255) at a small scale: the lower, the more blurred; null unless used",
+            nullable=True,
+        ),
+        Column(
+            "dark_share",
+            "float32",
+            "",
+            f"share of the pixels with a luma of at most {DARK_LUMA}, 0..1; null unless used",
+            nullable=True,
+        ),
+        Column(
+            "bright_share",
+            "float32",
+            "",
+            f"share of the pixels with a luma of at least {BRIGHT_LUMA}, 0..1: overexposed; null unless used",
+            nullable=True,
+        ),
     ),
 )
 

@@ -16,7 +16,9 @@ from patch_detector import patches
 from perception_batch import export_command
 from perception_batch.config import DetectConfig, load_config
 from perception_batch.detect import open_detector
+from perception_batch.detect.export_cache import find_cached
 from perception_batch.detect.facts import open_exported
+from perception_batch.detect.openvino_backend import openvino_core
 from perception_batch.detect.quantize import take_frames
 from perception_batch.errors import ConfigError, LogError, ModelError, WriteError
 
@@ -137,6 +139,32 @@ def test_int8_is_calibrated_on_the_users_frames(make_weights: Make, log: Path) -
     assert (backend, precision, stopped) == ("openvino", "int8", "stopped by SIGINT")
     assert Path(path).parent == Path(report["model"])
     assert Path(path).with_suffix(".bin").stat().st_size < 4e6  # fp32: 10 MB
+    ranges = activation_ranges(Path(path))
+    assert len(ranges) > 50
+    assert all(low == 0 or low == pytest.approx(-high * 128 / 127) for low, high in ranges)
+    beside = Path(path).with_suffix(".json")
+    for change, stays in (
+        ({}, True),
+        ({"nncf": "0.1"}, True),
+        ({"recipe": 1}, False),
+        ({"recipe": None}, False),
+    ):
+        said = json.loads(beside.read_text())
+        of = "versions" if "nncf" in change else "calibration"
+        beside.write_text(json.dumps({**said, of: {**said[of], **change}}))
+        found = find_cached(weights, facts.sha256, "openvino", "int8", 160)
+        assert (found is not None) == stays, change
+
+
+def activation_ranges(path: Path) -> list[tuple[float, float]]:
+    """What is quantised while a model runs: the least and the most that a layer's numbers, or a channel's, are taken for."""
+    found: list[tuple[float, float]] = []
+    for node in openvino_core().read_model(path).get_ops():
+        source = node.input_value(0).get_node().get_type_name() if node.get_input_size() else ""
+        if node.get_type_name() == "FakeQuantize" and source != "Constant":
+            low, high = (node.input_value(i).get_node().get_data() for i in (1, 2))
+            found += zip(low.ravel().tolist(), high.ravel().tolist(), strict=True)
+    return found
 
 
 def test_calibration_frames_are_spread_over_cameras_and_drive(make_weights: Make, log: Path) -> None:

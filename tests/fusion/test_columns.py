@@ -1,10 +1,8 @@
-"""Columns against one thing after the other: groups of boxes, doubtful classes, objects."""
+"""Columns against one thing after the other: groups of boxes, doubtful classes."""
 
 from __future__ import annotations
 
-from dataclasses import fields
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
@@ -16,7 +14,6 @@ from perception_batch.fusion.boxes import Words
 from perception_batch.fusion.groups import Groups, in_doubt
 from perception_batch.fusion.lens import ImageFrame, RayTables, box_rays
 from perception_batch.geometry import SE3
-from perception_batch.types import FusedObject, Observation
 
 
 def slow_groups(camera: list[int], share: np.ndarray, links: list[tuple[int, int]]) -> list[set[int]]:
@@ -63,24 +60,6 @@ def test_a_class_of_which_no_place_is_known_has_no_part() -> None:
     for unknown in (2, 0):  # the decided class itself; or all but it
         known = np.array([unknown != 0, unknown != 0, unknown != 2, True])
         assert in_doubt(groups, words, groups.of, row_as, rows, known) == ([], [])
-
-
-def test_objects_of_columns_are_objects() -> None:
-    seen = [(Observation("a", 0),), (Observation("a", 1), Observation("b", 0))]
-    columns: dict[str, Any] = {
-        "class_id": [2, 7], "label": ["car", "truck"], "score": [0.5, 0.25], "position_m": np.ones((2, 3)),
-        "covariance_m2": np.zeros((2, 3, 3)), "size_lwh_m": [np.ones(3)] * 2, "size_source": ["prior", "unknown"],
-        "yaw_rad": [0.1, 0.2], "observations": seen, "track_id": [-1, 3], "velocity_mps": np.ones((2, 3)),
-        "filled": [False, True], "own_m2": np.zeros((2, 3, 3)), "shared_m": np.zeros((2, 2, 3)),
-    }  # fmt: skip
-    made = FusedObject.of_columns(2, **columns)
-    for i, item in enumerate(made):
-        alone = FusedObject(**{name: values[i] for name, values in columns.items()})
-        for entry in fields(FusedObject):
-            assert np.array_equal(getattr(item, entry.name), getattr(alone, entry.name))
-        assert type(item) is FusedObject
-        assert type(item.label) is str
-        assert item.has_position
 
 
 @settings(max_examples=40, deadline=None)

@@ -12,6 +12,8 @@ from perception_batch.calibration import Camera, Rig
 from perception_batch.config import FuseConfig
 from perception_batch.fusion import open_fuser
 from perception_batch.fusion.fuser import Fuser
+from perception_batch.fusion.ground import Ground
+from perception_batch.fusion.surface import SurfaceEstimator
 from perception_batch.geometry import SE3
 
 STEP_NS = 100_000_000
@@ -132,3 +134,31 @@ def test_camera_under_the_ground_and_camera_without_calibration_are_named_once(
     assert not any("\x1b" in text for text in said)
     assert fuser.notes == tuple(said)
     assert open_fuser(Rig("", {}, {"a": "x", "b": "y"}), ONTOLOGY, LABELS, FuseConfig()).notes == ()
+
+
+def test_what_changes_between_timesteps_is_solved_anew_as_if_from_the_start() -> None:
+    """What was told fades evenly, and how steep roads are is learnt: the second as one correction of the solution."""
+    rng = np.random.default_rng(5)
+    n = 12
+    ground = Ground(0.1, 0.2, "config")
+    surface = SurfaceEstimator(3, FuseConfig())
+    for k in range(20):
+        azimuth = rng.uniform(-math.pi, math.pi, n)
+        toward, origin = np.array([np.cos(azimuth), np.sin(azimuth)]), np.zeros((3, n))
+        told = rng.normal(0.5, 0.3, n) + 0.02 * rng.uniform(5, 40, n)
+        surface.look(
+            ground,
+            [0, n],
+            [k * STEP_NS],
+            toward,
+            origin,
+            rng.uniform(5, 40, n),
+            np.arange(n) % 3,
+            told,
+            np.full(n, 0.1),
+        )
+        surface._forget(0.1)
+        surface._reweigh(ground)
+        quick = surface._solved.copy()
+        surface._solve(ground)
+        np.testing.assert_allclose(quick, surface._solved, rtol=1e-7, atol=1e-12)

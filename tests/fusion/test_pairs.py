@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perception_batch.assignment import assignment
-from perception_batch.fusion.pairs import pairs_within
 from perception_batch.fusion.placed import Places, combine
 from perception_batch.fusion.position import Sketch
 from perception_batch.fusion.predicted import _near
 from perception_batch.fusion.suppress import duplicates
 from perception_batch.geometry import box_iou
+from perception_batch.pairs import pairs_within
 
 BOXES = st.lists(
     st.tuples(*[st.integers(0, 12)] * 2, *[st.integers(0, 9)] * 2, st.integers(0, 2), st.sampled_from("ab")),

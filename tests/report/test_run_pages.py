@@ -9,6 +9,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from report.report_run import CAMERAS, T0, write_run, write_table, write_video
 
@@ -70,6 +72,28 @@ def test_the_page_tells_the_run(tmp_path: Path) -> None:
     assert facts["cameras"] == list(CAMERAS)
     assert facts["labels"] == [{"name": "car", "color": "#3182bd"}]
     assert facts["tracks"] == [7, 8]
+
+
+@pytest.mark.parametrize("version", ["now", "before", "nothing used"])
+def test_how_good_the_pictures_are(tmp_path: Path, version: str) -> None:
+    directory = write_run(tmp_path / "drive", missing=())
+    path = directory / "frames.parquet"
+    frames = pq.read_table(path)
+    names = ("sharpness", "dark_share", "bright_share")
+    if version == "now":
+        back = np.array(frames["camera"].to_pylist()) == "back"
+        values = (np.where(back, 120.0, 800.0), np.where(back, 0.6, 0.0), np.where(back, 0.0, 0.125))
+        for name, column in zip(names, values, strict=True):
+            place = frames.schema.get_field_index(name)
+            frames = frames.set_column(place, frames.schema.field(place), pa.array(column, pa.float32()))
+    elif version == "before":
+        frames = frames.drop_columns(list(names))
+    pq.write_table(frames, path)
+    page = Parts(run_page(directory))
+    assert ("How good each camera's pictures are" in page.text) == (version == "now")
+    assert ("back" + "120" * 2 + "60.0" + "0.0" in page.text) == (version == "now")
+    assert ("front" + "800" * 2 + "0.0" + "12.5" in page.text) == (version == "now")
+    assert "damaged" not in page.text
 
 
 def test_a_bottleneck_that_the_run_names_is_taken(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from perception_batch.geometry import SE3
 from perception_batch.runs.segment_content import DetectedTimestep, SegmentContent
 from perception_batch.runs.segments import SegmentPlan
-from perception_batch.types import Detections, EgoPose, FrameRow, FrameStatus, Loss
+from perception_batch.types import Detections, EgoPose, FrameRow, FrameStatus, Loss, PictureQuality
 
 FIRST_NS = 1_700_000_000_123_456_789
 CAMERAS = ("front", "back", "a_left")  # not in alphabetical order, on purpose
@@ -24,6 +24,14 @@ def boxes(rng: np.random.Generator, n: int) -> Detections:
         np.sort(rng.uniform(0.05, 1, n).astype(np.float32))[::-1].copy(),
         rng.integers(-1, 80, n).astype(np.int16),
     )
+
+
+def quality(rng: np.random.Generator) -> PictureQuality:
+    """Any; a black picture now and then."""
+    numbers = (
+        rng.uniform(0, (2000, 0.5, 0.5)).astype(np.float32) if rng.random() < 0.8 else np.array([0, 1, 0])
+    )
+    return PictureQuality(*numbers.tolist())
 
 
 def timestep(rng: np.random.Generator, index: int) -> DetectedTimestep:
@@ -41,14 +49,33 @@ def timestep(rng: np.random.Generator, index: int) -> DetectedTimestep:
     stamps = {c: stamp_ns - 1_000_003 * i for i, c in enumerate(CAMERAS) if status[c] != "missing"}
     seen = [c for c in stamps if c not in broken]
     found = {c: boxes(rng, int(rng.integers(0, 9)) if index % 7 else 0) for c in seen}
-    return DetectedTimestep(stamp_ns, status, stamps, found, dict.fromkeys(seen, (480, 640)), broken)
+    sizes = dict.fromkeys(seen, (480, 640))
+    return DetectedTimestep(stamp_ns, status, stamps, found, sizes, broken, {c: quality(rng) for c in seen})
 
 
 def frame_rows(step: DetectedTimestep, index: int) -> list[FrameRow]:
     """Rows settled with it."""
-    used = FrameRow("front", step.stamp_ns, step.stamp_ns + 5, index, "used", "", 640, 480, "jpeg")
+    used = FrameRow(
+        "front",
+        step.stamp_ns,
+        step.stamp_ns + 5,
+        index,
+        "used",
+        "",
+        640,
+        480,
+        "jpeg",
+        step.quality.get("front"),
+    )
     bad = replace(
-        used, stamp_ns=-7, timestep=-1, status="unused", reason="bad_stamp", width_px=0, height_px=0
+        used,
+        stamp_ns=-7,
+        timestep=-1,
+        status="unused",
+        reason="bad_stamp",
+        width_px=0,
+        height_px=0,
+        quality=None,
     )
     return [bad, used] if index % 3 == 0 else [used]
 
@@ -89,8 +116,8 @@ def same(a: SegmentContent, b: SegmentContent) -> bool:
     ):
         return False
     for x, y in zip(a.timesteps, b.timesteps, strict=True):
-        if (x.stamp_ns, list(x.status.items()), x.frame_stamps_ns, x.image_hw, x.undecodable) != (
-            (y.stamp_ns, list(y.status.items()), y.frame_stamps_ns, y.image_hw, y.undecodable)
+        if (x.stamp_ns, list(x.status.items()), x.frame_stamps_ns, x.image_hw, x.undecodable, x.quality) != (
+            (y.stamp_ns, list(y.status.items()), y.frame_stamps_ns, y.image_hw, y.undecodable, y.quality)
         ):
             return False
         if x.detections.keys() != y.detections.keys():

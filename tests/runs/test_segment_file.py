@@ -21,7 +21,7 @@ from runs.segment_samples import PLAN, content, same
 
 from perception_batch.atomic import AtomicFile
 from perception_batch.errors import EXIT_RETRY, EXIT_USAGE, WriteError
-from perception_batch.runs.segment_content import SegmentContent, SegmentKey, segment_key
+from perception_batch.runs.segment_content import SCHEMA, SegmentContent, SegmentKey, segment_key
 from perception_batch.runs.segment_file import SegmentRefused, check_segment, read_segment, write_segment
 from perception_batch.runs.segment_store import Made, SegmentStore, read_plan
 from perception_batch.types import FrameRow
@@ -66,10 +66,13 @@ def test_another_key_is_foreign(tmp_path: Path, field: str) -> None:
 
 
 def test_a_newer_and_a_missing_file(tmp_path: Path) -> None:
-    write_segment(tmp_path / "a", replace(KEY, schema=2), content(2))
+    write_segment(tmp_path / "a", replace(KEY, schema=SCHEMA + 1), content(2))
     with pytest.raises(SegmentRefused) as caught:
         read_segment(tmp_path / "a", KEY)
     assert caught.value.why == "newer"
+    write_segment(tmp_path / "a", replace(KEY, schema=SCHEMA - 1), content(2))
+    with pytest.raises(SegmentRefused, match="foreign: made with another schema"):
+        read_segment(tmp_path / "a", KEY)
     for name in ("none", "a/none"):
         with pytest.raises(SegmentRefused) as caught:
             read_segment(tmp_path / name, KEY)

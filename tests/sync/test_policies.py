@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from perception_batch.chain import DetectedStep, Profile, fused_steps
 from perception_batch.config import SyncConfig, parse_config
 from perception_batch.ego_motion import Step
 from perception_batch.errors import ConfigError, SyncError
+from perception_batch.objects import Detected
 from perception_batch.sync import Synchronizer, plan_sync, read_events, spread_ns
 from perception_batch.types import Fusion, TimestepResult, TrackSummary
 
@@ -82,10 +84,14 @@ def test_a_held_frame_has_one_row_in_the_table_of_frames() -> None:
     grouped = group(frames, sync_config(policy="hold", reference="a"))
 
     class NoObjects:
-        def push(
-            self, index: int, stamp_ns: int, status: Any, stamps: Any, *_: object
-        ) -> list[TimestepResult]:
-            return [TimestepResult(index, stamp_ns, status, stamps, {}, Fusion((), {}, {}), None)]
+        def push(self, steps: Sequence[Detected]) -> list[TimestepResult]:
+            nothing = Fusion((), {}, {})
+            return [
+                TimestepResult(
+                    step.index, step.stamp_ns, step.status, step.frame_stamps_ns, {}, nothing, None
+                )
+                for step in steps
+            ]
 
         def flush(self) -> list[TimestepResult]:
             return []

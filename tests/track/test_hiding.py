@@ -96,12 +96,13 @@ def test_what_may_be_far_is_not_close_by() -> None:
         result = timestep(0, [Seen((4.0, 0.0), "bicycle", box=box, placed=False)])
         (item,) = result.fusion.objects
         found: Detections = result.detections[CAMERA]
-        return close_by(item, 0.55, {CAMERA: found.xyxy}, RIG.cameras, SE3.identity())
+        boxes = {CAMERA: found.xyxy}
+        return close_by(item.observations, 0.0, boxes, RIG.cameras, SE3.identity())
 
     assert told((400.0, 260.0, 560.0, 600.0)) is not None
     assert told((400.0, 260.0, 560.0, 500.0)) is None  # its wheels show
     result = timestep(0, [Seen((4.0, 0.0), "bicycle", box=(400.0, 260.0, 560.0, 600.0), placed=False)])
     boxes = {CAMERA: result.detections[CAMERA].xyxy}
-    assert close_by(result.fusion.objects[0], 0.55, boxes, {}, SE3.identity()) is None
-    unknown = replace(result.fusion.objects[0], size_lwh_m=np.full(3, np.nan))
-    assert close_by(unknown, 0.55, boxes, RIG.cameras, SE3.identity()) is None
+    seen = result.fusion.objects[0].observations
+    assert close_by(seen, 0.0, boxes, {}, SE3.identity()) is None
+    assert close_by(seen, math.nan, boxes, RIG.cameras, SE3.identity()) is None  # of a size unknown

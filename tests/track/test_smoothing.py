@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from perception_batch.columnar import FusedObjects
 from perception_batch.geometry import SE3
 from perception_batch.track import motion
 from perception_batch.track.motion import Beliefs
@@ -211,7 +212,7 @@ def test_the_slope_is_that_of_polar() -> None:
 
 def test_nothing_breaks_at_the_origin() -> None:
     assert np.isfinite(Views.of(np.zeros((2, 1)), np.zeros((2, 1))).table).all()
-    assert len(sightings([], np.zeros((0, 3)), np.zeros(0, np.int64), SE3.identity())) == 0
+    assert len(sightings(FusedObjects.of([]), np.zeros(0, np.int64), SE3.identity())) == 0
 
 
 @pytest.mark.parametrize(("angle", "equal"), [(3.2, 3.2 - 2 * np.pi), (-3.2, 2 * np.pi - 3.2), (0.5, 0.5)])

@@ -19,6 +19,7 @@ from perception_batch.types import (
     FusedObject,
     Fusion,
     Observation,
+    PictureQuality,
     TimestepResult,
 )
 from perception_batch.write import (
@@ -105,6 +106,12 @@ def busy_timestep(index: int, rng: np.random.Generator) -> TimestepResult:
     )
 
 
+def picture(rng: np.random.Generator) -> PictureQuality:
+    """Shares of 6400 pixels, as a picture of 1600x900 gives them."""
+    dark, bright = rng.integers(0, 3200, 2) / 6400
+    return PictureQuality(*np.array([rng.uniform(100, 1000), dark, bright], np.float32).tolist())
+
+
 def pose(index: int, rng: np.random.Generator) -> EgoPose:
     angle, noise = index * 1e-4, rng.normal(size=2) * 0.01
     base = SE3.from_quaternion(
@@ -129,7 +136,7 @@ def test_a_row_costs_what_the_document_says(tmp_path: Path) -> None:
             result = busy_timestep(index, rng)
             group.write(result)
             frames.write(
-                FrameRow(c, s, s + 15_000_000 + int(rng.integers(0, 3_000_000)), index, "used", "", 1600, 900, "jpeg")
+                FrameRow(c, s, s + 15_000_000 + int(rng.integers(0, 3_000_000)), index, "used", "", 1600, 900, "jpeg", picture(rng))
                 for c, s in result.frame_stamps_ns.items()
             )  # fmt: skip
     with EgoWriter(tmp_path, FACTS) as ego:

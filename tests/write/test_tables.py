@@ -16,7 +16,7 @@ from write.drive_of_results import CAMERAS, FACTS, FIRST_NS, STEP_NS, drive
 
 from perception_batch.errors import LogError
 from perception_batch.geometry import SE3
-from perception_batch.types import EgoPose, FrameRow, TimestepResult, TrackSummary
+from perception_batch.types import EgoPose, FrameRow, PictureQuality, TimestepResult, TrackSummary
 from perception_batch.write import (
     ALL_TABLES,
     DriveFacts,
@@ -46,7 +46,8 @@ PROMISED = {
     "observations": "drive timestep time_s camera detection object track_id suppressed",
     "tracks": "drive track_id class_id label first_stamp_ns last_stamp_ns first_time_s last_time_s observed filled "
     "cameras mean_score min_distance_m",
-    "frames": "drive camera frame_stamp_ns time_s log_ns timestep status reason width height encoding",
+    "frames": "drive camera frame_stamp_ns time_s log_ns timestep status reason width height encoding sharpness "
+    "dark_share bright_share",
     "ego": "drive stamp_ns time_s frame_id x_m y_m z_m qx qy qz qw vx_mps vy_mps vz_mps source",
 }
 
@@ -228,7 +229,8 @@ def frame_row(i: int) -> FrameRow:
         return FrameRow(
             "front", FIRST_NS + i, FIRST_NS + i + 5, -1, "unused", "out_of_tolerance", 0, 0, "unknown"
         )
-    return FrameRow("front", FIRST_NS + i, FIRST_NS + i + 5, i, "used", "", 640, 480, "jpeg")
+    quality = PictureQuality(i / 2, 0.25, 1 / 3)
+    return FrameRow("front", FIRST_NS + i, FIRST_NS + i + 5, i, "used", "", 640, 480, "jpeg", quality)
 
 
 def test_frames_with_impossible_numbers_are_rows_all_the_same(tmp_path: Path) -> None:
@@ -239,6 +241,11 @@ def test_frames_with_impossible_numbers_are_rows_all_the_same(tmp_path: Path) ->
     assert [row["reason"] for row in rows] == [None, "bad_stamp", "out_of_tolerance"]
     assert rows[1]["frame_stamp_ns"] == rows[1]["log_ns"] == (1 << 63) - 1
     assert rows[1]["width"] is rows[1]["height"] is None
+    assert [[row[name] for name in ("sharpness", "dark_share", "bright_share")] for row in rows] == [
+        [0.0, 0.25, float(np.float32(1 / 3))],
+        [None] * 3,
+        [None] * 3,
+    ]
     assert rows[2]["timestep"] == -1
 
 
