@@ -31,7 +31,13 @@ from perception_batch.job import (
 )
 from perception_batch.looks import CameraViews, Crops
 from perception_batch.runs import Difference, EventLog, clear_segments, difference
-from perception_batch.start_up import import_ahead, many_imports, one_opencv_thread
+from perception_batch.start_up import (
+    OF_IMAGE_TRACKS,
+    OF_VIDEO,
+    import_ahead,
+    many_imports,
+    one_opencv_thread,
+)
 from perception_batch.write import Manifest, clear_video_parts
 
 
@@ -78,7 +84,7 @@ def run_drive(
             from perception_batch.outputs import check_outputs
 
         if job.config.render.video:
-            import_ahead()
+            import_ahead(OF_VIDEO)
         check_outputs(job.config, opened.selected)
         output = stack.enter_context(hold_output(job, events))
         manifest = existing_run(job.directory, overwrite=job.overwrite)
@@ -111,6 +117,8 @@ def run_drive(
         settle_batch_size(detector, job.config, opened, None if job.overwrite else manifest)
         plan = frozen_plan(job, opened, wanted)
         opened = replace(opened, plan=sync_plan(plan))
+        if job.threads and not opened.rig.cameras.keys() >= set(opened.selected):
+            stack.enter_context(flow.started(lambda: import_ahead(OF_IMAGE_TRACKS), "imports"))
         run = DriveRun(job, opened, detector, wanted, clock, plan, output, events)
         return output.finish(run.execute(progress or Progress()))
 

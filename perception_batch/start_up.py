@@ -7,12 +7,15 @@ import gc
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 _BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
 # Packages that a room imports where it first needs them: in the middle of a run all would wait for it.
-_OF_VIDEO = ("av",)
+OF_VIDEO = ("av",)
+"""What a video needs."""
+OF_IMAGE_TRACKS = ("trackers",)
+"""What tracks in the images of uncalibrated cameras need: 0.7 s."""
 
 
 @contextmanager
@@ -59,9 +62,9 @@ def import_numpy() -> None:
             del os.environ[_BLAS_THREADS[0]]
 
 
-def import_ahead() -> None:
-    """Import what a video will need. What is wrong with a package is said by the one who needs it."""
-    for name in _OF_VIDEO:
+def import_ahead(names: Sequence[str] = (*OF_VIDEO, *OF_IMAGE_TRACKS)) -> None:
+    """Import packages before they are needed. What is wrong with one is said by the one who needs it."""
+    for name in names:
         with suppress(Exception):
             importlib.import_module(name)
 

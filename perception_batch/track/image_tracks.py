@@ -1,7 +1,7 @@
 """Tracks of cameras without calibration, in their images: ByteTrack (Zhang et al. 2022, arXiv:2110.06864), one a camera.
 
 The implementation is that of the package `trackers`, which takes real time: a frame that comes late is predicted for
-the time that has passed. It is imported with the first object of such a camera: that takes 0.7 s.
+the time that has passed. Importing it takes 0.7 s, which a run does ahead where it has such cameras.
 """
 
 from __future__ import annotations
