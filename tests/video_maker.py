@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -46,6 +48,21 @@ def scene(number: int, width: int, height: int) -> Any:
     return np.ascontiguousarray(texture[number : number + height, 2 * number : 2 * number + width])
 
 
+@contextmanager
+def usual_scheduling() -> Iterator[None]:
+    """SVT-AV1 makes the thread that opens it a real-time one (SCHED_FIFO, 99) where it may, as root; and leaves it so.
+
+    All later tests would then run before everything else on the machine, the kernel's own threads included: that can
+    hang it.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
+@usual_scheduling()
 def encode(
     codec: str = "h264",
     count: int = 20,

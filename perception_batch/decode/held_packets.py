@@ -57,11 +57,11 @@ class HeldPackets(Generic[T]):
         self._held.append(_Held(packet, payload.size_bytes))
         self._bytes += payload.size_bytes
         if self._feeds:
-            if begins and not is_wanted:
+            if self._bytes > self._limit_bytes:  # too much to hold back: the feeding goes on
+                self._start = None
+            elif begins and not is_wanted:
                 self._feeds = False
                 return Turn((packet,), is_end=True)
-            if self._bytes > self._limit_bytes:
-                self._start = None
             self._keep_start()
             return Turn((packet,))
         if not is_wanted:

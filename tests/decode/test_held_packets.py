@@ -233,3 +233,13 @@ def test_what_is_held_is_bounded_and_whole(kinds: list[str], wanted: set[int], l
                 assert not (kinds[number] in "lL" and all(kind in "lL-" for kind in between))
         if turn.is_end:
             assert number not in wanted
+
+
+def test_a_key_frame_over_the_limit_does_not_end_the_decoding() -> None:
+    """Else it would be held back, with what leads it, beside what the limit allows."""
+    held: HeldPackets[int] = HeldPackets(0)
+    for number, is_leading in enumerate([False, False, True, False]):
+        payload = VideoPayload(b"x", "h265", not is_leading, is_restart=not is_leading, is_leading=is_leading)
+        turn = held.take(number, payload, is_wanted=False)
+        assert (turn.feed, turn.is_end) == ((number,), False)
+        assert len(held._held) <= 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 from fractions import Fraction
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import av
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from video_maker import usual_scheduling
 
 from perception_batch.read.images.sequence_header import MalformedHeader, av1_size, h264_size, h265_size
 from perception_batch.read.images.video_packet import codec_of, is_key, packet_facts, with_start_codes
@@ -34,6 +37,7 @@ ENCODERS = {
 
 
 @lru_cache(maxsize=64)
+@usual_scheduling()
 def packets(
     codec: str,
     size: tuple[int, int] = (96, 64),
@@ -228,3 +232,12 @@ def test_damaged_packets(codec: str) -> None:
         packet_facts(codec, bytes(bad))
     for big in (bytes(3 << 20), b"\0\0\1" * (1 << 20), b"\0\0\1\x09" * (1 << 19), b"\xff" * (3 << 20)):
         assert not is_key(codec, big)
+
+
+def test_no_encoder_leaves_a_real_time_thread() -> None:
+    before = os.sched_getscheduler(0)
+    packets("av1", count=3)
+    left = {
+        int(task.name): os.sched_getscheduler(int(task.name)) for task in Path("/proc/self/task").iterdir()
+    }
+    assert set(left.values()) == {before}
