@@ -44,6 +44,18 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_real_time() -> Iterator[None]:
+    """No library may leave this process before all others of the machine: as root some encoders do (see `video_maker`)."""
+    before = _scheduling()
+    yield
+    assert _scheduling() == before
+
+
+def _scheduling() -> int:
+    return os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else 0
+
+
 @pytest.fixture(scope="session")
 def recordings() -> Path:
     """Folder of the real recordings; for tests marked `real`."""
