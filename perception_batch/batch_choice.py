@@ -40,12 +40,7 @@ def settle_batch_size(
             _use(detector, earlier.batch_size, "as recorded in run.json")
             return
     views = CameraViews(config, detector.view, Crops.of(info, opened.rig))
-    shapes = [
-        view.input_hw
-        for name, camera in sorted(opened.head.cameras.items())
-        if camera.height_px and camera.width_px
-        for view in views.of(name, (camera.height_px, camera.width_px))
-    ]
+    shapes = [view.input_hw for view in views.of_head(opened.head)]
     if not shapes:
         return
     key = batch_size_key(info, shapes)

@@ -75,13 +75,12 @@ class Predictions(_Columnar[Prediction]):
         """The same as columns."""
         if isinstance(items, Predictions):
             return items
-        n = len(items)
         return cls(
-            np.array([item.track_id for item in items], np.int64),
+            _column(items, "track_id", np.int64),
             [item.label for item in items],
-            np.array([item.position_m for item in items], np.float64).reshape(n, 3),
-            np.array([item.covariance_m2 for item in items], np.float64).reshape(n, 3, 3),
-            np.array([item.velocity_mps for item in items], np.float64).reshape(n, 3),
+            _column(items, "position_m", np.float64, 3),
+            _column(items, "covariance_m2", np.float64, 3, 3),
+            _column(items, "velocity_mps", np.float64, 3),
             tuple(items),
         )
 
@@ -126,26 +125,21 @@ class FusedObjects(_Columnar[FusedObject]):
         """The same as columns."""
         if isinstance(items, FusedObjects):
             return items
-        n = len(items)
-
-        def column(name: str, dtype: npt.DTypeLike, *shape: int) -> npt.NDArray[Any]:
-            return np.array(list(map(attrgetter(name), items)), dtype).reshape(n, *shape)
-
         return cls(
-            column("class_id", np.int64),
+            _column(items, "class_id", np.int64),
             [item.label for item in items],
-            column("score", np.float64),
-            column("position_m", np.float64, 3),
-            column("covariance_m2", np.float64, 3, 3),
-            column("size_lwh_m", np.float64, 3),
+            _column(items, "score", np.float64),
+            _column(items, "position_m", np.float64, 3),
+            _column(items, "covariance_m2", np.float64, 3, 3),
+            _column(items, "size_lwh_m", np.float64, 3),
             [item.size_source for item in items],
-            column("yaw_rad", np.float64),
+            _column(items, "yaw_rad", np.float64),
             [item.observations for item in items],
-            column("track_id", np.int64),
-            column("velocity_mps", np.float64, 3),
-            column("filled", np.bool_),
-            column("own_m2", np.float64, 3, 3),
-            column("shared_m", np.float64, 2, 3),
+            _column(items, "track_id", np.int64),
+            _column(items, "velocity_mps", np.float64, 3),
+            _column(items, "filled", np.bool_),
+            _column(items, "own_m2", np.float64, 3, 3),
+            _column(items, "shared_m", np.float64, 2, 3),
             tuple(items),
         )
 
@@ -164,3 +158,8 @@ class FusedObjects(_Columnar[FusedObject]):
         """(N,) see `FusedObject.has_position`."""
         known: npt.NDArray[np.bool_] = np.isfinite(np.add.reduce(self.position_m, axis=1))
         return known
+
+
+def _column(items: Sequence[object], name: str, dtype: npt.DTypeLike, *shape: int) -> npt.NDArray[Any]:
+    """(N, ...) one field of N records."""
+    return np.array(list(map(attrgetter(name), items)), dtype).reshape(len(items), *shape)

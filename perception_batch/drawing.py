@@ -38,10 +38,6 @@ from perception_batch.types import Detections, Image, TimestepResult
 from perception_batch.write import Manifest, VideoParts, clear_video_parts, drawn_from, read_rig
 
 
-def _no_one(_images: int) -> None:
-    """Nobody wants to hear of it."""
-
-
 class Drawing:
     """Draws the timesteps of a drive that have no picture yet, and gives all to the videos."""
 
@@ -114,7 +110,7 @@ def draw_stored(
     opened: OpenDrive,
     *,
     workers: int,
-    advance: Callable[[int], None] = _no_one,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Draw the videos again; images come from the log, results from the stored detections.
 
@@ -203,15 +199,15 @@ def _draw(
         stack.callback(videos.discard)  # nothing once it is closed; a failure leaves the video as it was
         stack.enter_context(flow.closed(ready))
         stack.enter_context(flow.closed(drawn))
-        for (step, result), item in zip(results, drawn, strict=True):
-            if item.step.frame_set.stamp_ns != step.stamp_ns or item.step.frame_set.index != step.index:
+        for result, item in zip(results, drawn, strict=True):
+            if item.step.frame_set.stamp_ns != result.stamp_ns or item.step.frame_set.index != result.index:
                 raise LogError(
                     opened.log.paths[0],
-                    f"timestep {step.index} of the run is not in the log at its time: other log?",
+                    f"timestep {result.index} of the run is not in the log at its time: other log?",
                 )
             picture = drawing.draw(item.tiles, result)
             with held():
                 drawing.write(result, picture)
-            advance(len(step.frame_stamps_ns))
+            advance(len(result.frame_stamps_ns))
         videos.close()
     return videos.missing

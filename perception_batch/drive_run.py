@@ -104,11 +104,7 @@ class DriveRun:
         wants = self.parts.wants if job.config.render.video else (lambda _: False)
         self.preparer = Preparer(job.config, self.detector.view, self.profile, crops, wants)
         self.content = content_of(job.paths) if job.content is None else job.content
-        for name, camera in opened.head.cameras.items():
-            if (
-                camera.height_px and camera.width_px
-            ):  # a roi that does not fit is said before anything is written
-                self.preparer.views.of(name, (camera.height_px, camera.width_px))
+        self.preparer.views.of_head(opened.head)  # a roi that does not fit is said before anything is written
         try:
             job.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:

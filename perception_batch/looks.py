@@ -16,6 +16,7 @@ from perception_batch.detect import DetectorInfo, horizon_points, lay_out_crops,
 from perception_batch.errors import ConfigError, printable
 from perception_batch.flow import closed
 from perception_batch.geometry import DetectorView
+from perception_batch.read import Head
 from perception_batch.types import Detections, Image
 
 T = TypeVar("T")
@@ -95,6 +96,15 @@ class CameraViews:
             except ConfigError as error:
                 raise ConfigError(f"cameras.{printable(camera)}: {error}") from None
         return self._known[key]
+
+    def of_head(self, head: Head) -> list[DetectorView]:
+        """Those of the images that a log's head shows, camera by camera.
+
+        Raises:
+            ConfigError: as `of`.
+        """
+        seen = [(name, (c.height_px, c.width_px)) for name, c in sorted(head.cameras.items())]
+        return [view for name, image_hw in seen if all(image_hw) for view in self.of(name, image_hw)]
 
     def reduction(self, camera: str, image_hw: tuple[int, int]) -> int:
         """By how much images of this size may be scaled down when they are decoded: 1, 2, 4 or 8."""

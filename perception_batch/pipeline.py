@@ -125,10 +125,7 @@ def run_drive(
 
 def _make_ready(job: Job, opened: OpenDrive, detector: Detector) -> None:
     """Have the detector compile for the images of the log's head. What is wrong with them is said where they are used."""
-    views = CameraViews(job.config, detector.view, Crops.of(detector.info, opened.rig))
-    for name, camera in opened.head.cameras.items():
-        if camera.height_px and camera.width_px:
-            views.of(name, (camera.height_px, camera.width_px))
+    CameraViews(job.config, detector.view, Crops.of(detector.info, opened.rig)).of_head(opened.head)
 
 
 def keep_detector(settings: DetectConfig) -> KeptDetector:

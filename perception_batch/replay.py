@@ -277,7 +277,7 @@ def fuse_stored(directory: Path, manifest: Manifest, config: RunConfig, rig: Rig
             TracksWriter(new, facts) as tracks,
             WriterGroup(result_writers(new, facts, config, detection=False, annotations=about)) as group,
         ):
-            for _, result in fused_again(directory, config, rig, objects):
+            for result in fused_again(directory, config, rig, objects):
                 ended = objects.take_finished()
                 with held():
                     group.write(result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -13,7 +12,7 @@ from perception_batch.ego_motion import moved_cameras
 from perception_batch.objects import Detected, ObjectMaker, make_objects
 from perception_batch.trajectory import Trajectory
 from perception_batch.types import EgoPose, TimestepResult
-from perception_batch.write import DriveFacts, Manifest, StoredTimestep, read_ego, read_stored_timesteps
+from perception_batch.write import DriveFacts, Manifest, read_ego, read_stored_timesteps
 
 AT_ONCE = 8
 """Timesteps that fusion looks at together: more would only need more memory."""
@@ -35,25 +34,23 @@ def frame_ids_of(manifest: Manifest) -> dict[str, str]:
 
 def stored_results(
     directory: Path, manifest: Manifest, config: RunConfig, rig: Rig
-) -> Iterator[tuple[StoredTimestep, TimestepResult]]:
-    """Every stored timestep and its fusion, in order."""
+) -> Iterator[TimestepResult]:
+    """The fusion of every stored timestep, in order."""
     yield from fused_again(directory, config, rig, make_objects(config, rig, facts_of(manifest, rig).labels))
 
 
 def fused_again(
     directory: Path, config: RunConfig, rig: Rig, objects: ObjectMaker
-) -> Iterator[tuple[StoredTimestep, TimestepResult]]:
+) -> Iterator[TimestepResult]:
     """The same, with the caller's own maker of objects, which then knows of ended tracks and of the ground."""
-    waiting: deque[StoredTimestep] = deque()
     source = _moved(directory, config, rig)
     while some := list(islice(source, AT_ONCE)):
-        waiting.extend(step for step, _ in some)
-        yield from ((waiting.popleft(), result) for result in objects.push([found for _, found in some]))
-    yield from ((waiting.popleft(), result) for result in objects.flush())
+        yield from objects.push(some)
+    yield from objects.flush()
 
 
-def _moved(directory: Path, config: RunConfig, rig: Rig) -> Iterator[tuple[StoredTimestep, Detected]]:
-    """Every stored timestep, and what fusion is given of it: with the vehicle's motion."""
+def _moved(directory: Path, config: RunConfig, rig: Rig) -> Iterator[Detected]:
+    """Every stored timestep with the vehicle's motion."""
     trajectory = Trajectory(config.read.max_pose_gap_s)
     poses: Iterator[EgoPose] = read_ego(directory)
     more = True
@@ -71,19 +68,16 @@ def _moved(directory: Path, config: RunConfig, rig: Rig) -> Iterator[tuple[Store
         moved = moved_cameras(rig, trajectory, step.stamp_ns, step.frame_stamps_ns, mounts)
         ego = trajectory.pose_at(step.stamp_ns)
         trajectory.forget_before(step.stamp_ns - 2_000_000_000)
-        yield (
-            step,
-            Detected(
-                step.index,
-                step.stamp_ns,
-                step.status,
-                step.frame_stamps_ns,
-                step.detections,
-                step.image_hw,
-                moved,
-                ego,
-                step.lidar,
-                mounts,
-                lenses,
-            ),
+        yield Detected(
+            step.index,
+            step.stamp_ns,
+            step.status,
+            step.frame_stamps_ns,
+            step.detections,
+            step.image_hw,
+            moved,
+            ego,
+            step.lidar,
+            mounts,
+            lenses,
         )

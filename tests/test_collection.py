@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from log_writer import CameraSpec, write_log
 from patch_detector import PatchDetector, patches
+from patch_runs import watch_detectors
 
 from perception_batch import collection, pipeline
 from perception_batch.cli import main
@@ -29,15 +30,8 @@ Night = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[PatchDetector]:
     """The detectors that were opened."""
-    made: list[PatchDetector] = []
-
-    def open_detector(settings: Any) -> PatchDetector:
-        made.append(PatchDetector(settings))
-        return made[-1]
-
-    monkeypatch.setattr(pipeline, "open_detector", open_detector)
     monkeypatch.setattr("perception_batch.drives_wanted.known_sha256", lambda _: "0" * 64)
-    return made
+    return watch_detectors(monkeypatch)
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from log_writer import CameraSpec, write_log
 from patch_detector import PatchDetector, patches
+from patch_runs import watch_detectors
 
-from perception_batch import pipeline
 from perception_batch.config import load_config
 from perception_batch.errors import ConfigError, WriteError
 from perception_batch.job import Job
@@ -24,14 +24,7 @@ TABLES = ("detections", "timesteps", "objects", "observations", "frames", "track
 
 @pytest.fixture(autouse=True)
 def detectors(monkeypatch: pytest.MonkeyPatch) -> list[PatchDetector]:
-    opened: list[PatchDetector] = []
-
-    def open_detector(settings: Any) -> PatchDetector:
-        opened.append(PatchDetector(settings))
-        return opened[-1]
-
-    monkeypatch.setattr(pipeline, "open_detector", open_detector)
-    return opened
+    return watch_detectors(monkeypatch)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from log_writer import CameraSpec, write_log
 from mcap.reader import make_reader
 from mcap_protobuf.decoder import DecoderFactory
 from patch_detector import PatchDetector, patches
+from patch_runs import watch_detectors
 from rosbags.highlevel import AnyReader
 
 from perception_batch import pipeline
@@ -30,15 +31,7 @@ ALL = ("write.mcap=true", "write.rosbag=true")
 
 @pytest.fixture(autouse=True)
 def detectors(monkeypatch: pytest.MonkeyPatch) -> list[PatchDetector]:
-    """Replaces the network; the list holds the detectors that were opened."""
-    opened: list[PatchDetector] = []
-
-    def open_detector(settings: Any) -> PatchDetector:
-        opened.append(PatchDetector(settings))
-        return opened[-1]
-
-    monkeypatch.setattr(pipeline, "open_detector", open_detector)
-    return opened
+    return watch_detectors(monkeypatch)
 
 
 @pytest.fixture

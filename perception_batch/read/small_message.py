@@ -7,11 +7,10 @@ in ROS (`perception_batch.read.rigs.foxglove`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from perception_batch.read.containers.logfile import Channel
+from perception_batch.read.containers.logfile import Channel, Serialization
 from perception_batch.read.foxglove_message import reader_of
 from perception_batch.read.rigs.foxglove import (
     CALIBRATION_TYPES,
@@ -46,13 +45,17 @@ def small_message(channel: Channel, data: bytes) -> Any:
     if len(data) > MAX_SMALL_BYTES:
         raise ValueError(f"{channel.msgtype} of {len(data)} bytes")
     try:
-        return adapted(channel.msgtype, _reader(replace(channel, id=0, topic=""))(data))
+        of_type = channel.encoding, channel.msgtype, channel.definition, channel.is_idl, channel.schema
+        return adapted(channel.msgtype, _reader(*of_type)(data))
     except Exception as error:
         raise ValueError(f"{channel.msgtype} cannot be parsed: {error}") from error
 
 
 @lru_cache(maxsize=128)  # the drives of a night bring the same definitions, which cost up to 20 ms each
-def _reader(channel: Channel) -> Callable[[bytes], Any]:
+def _reader(
+    encoding: Serialization, msgtype: str, definition: str, is_idl: bool, schema: bytes
+) -> Callable[[bytes], Any]:
+    channel = Channel(0, "", msgtype, encoding, definition, is_idl, schema)
     if channel.encoding not in ("ros1", "cdr"):
         return reader_of(channel)
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
@@ -73,7 +76,6 @@ def _reader(channel: Channel) -> Callable[[bytes], Any]:
         if channel.msgtype in ROS_DEFINITIONS:
             store.register(get_types_from_msg(ROS_DEFINITIONS[channel.msgtype], channel.msgtype))
     deserialize = store.deserialize_ros1 if channel.encoding == "ros1" else store.deserialize_cdr
-    msgtype = channel.msgtype
     return lambda data: deserialize(data, msgtype)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from perception_batch.errors import WriteError, printable
+from perception_batch.write.planes import BT709
 
 CODECS = ("h264_nvenc", "libx264", "mpeg4")
 """In the order of preference of `auto`."""
@@ -24,8 +25,6 @@ _TICKS_PER_S = {"h264_nvenc": 90_000, "libx264": 90_000, "mpeg4": 60_000}
 16 bits (ISO/IEC 14496-2), a tick of 17 µs."""
 _MOST_QUANTISER = 51
 """Of H.264 in 8 bits (ITU-T H.264)."""
-_BT709 = 1
-"""Number of BT.709 for matrix, primaries and transfer alike (ITU-T H.273)."""
 _LIGHT = {
     "superfast": ":subme=0:merange=4:scenecut=0:weightp=0:partitions=i4x4:8x8dct=0:cabac=0",
     "ultrafast": ":merange=4",
@@ -136,7 +135,7 @@ def add_stream(
         context.bit_rate, context.framerate = mean.bits_per_s, mean.pictures_per_s
     stream.time_base = context.time_base = Fraction(1, ticks_per_s(codec))
     context.color_range = 1  # "tv", 16..235
-    context.colorspace = context.color_primaries = context.color_trc = _BT709
+    context.colorspace = context.color_primaries = context.color_trc = BT709
     context.open()
     return stream
 

@@ -10,7 +10,7 @@ from perception_batch.types import Image
 
 _STRIP = 64
 """Rows that are converted at once: what lies between the steps stays in the processor's cache."""
-_BT709 = 1
+BT709 = 1
 """Number of BT.709 for matrix, primaries and transfer alike (ITU-T H.273)."""
 _RED, _BLUE = 0.2126, 0.0722
 """Shares of brightness (ITU-R BT.709-6, 3.2); the rest is green's."""
@@ -54,7 +54,7 @@ class Planes:
             cv2.resize(whole, half.shape[1::-1], dst=half, interpolation=cv2.INTER_AREA)
             for channel, plane in enumerate(rest, 1):
                 cv2.extractChannel(half, channel, plane[top // 2 : end // 2])
-        frame.colorspace, frame.color_range = _BT709, 1
+        frame.colorspace, frame.color_range = BT709, 1
         return frame
 
 
