@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from perception_batch.chain import Profile, ReadyShot, Threads
 from perception_batch.config import DetectConfig, RunConfig, parse_config
 from perception_batch.detect import Detector, DetectorInfo, batch_size_key, open_detector
 from perception_batch.energy import EnergyMeter
@@ -31,7 +30,9 @@ from perception_batch.pipeline import run_drive
 from perception_batch.prepared_frames import boxes_of, prepared_frames
 from perception_batch.read import log_path
 from perception_batch.shared_machine import decode_workers
+from perception_batch.shots import ReadyShot
 from perception_batch.stage_costs import measure_stages
+from perception_batch.stages import Profile, Threads
 from perception_batch.types import Detections
 
 POOL_IMAGES = 32

@@ -13,16 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from perception_batch import flow
-from perception_batch.chain import (
-    Preparer,
-    Profile,
-    ReadyShot,
-    Shot,
-    Threads,
-    detected_steps,
-    shots,
-)
 from perception_batch.config import RunConfig
+from perception_batch.detected_steps import detected_steps
 from perception_batch.drive_plan import freeze_plan
 from perception_batch.errors import LogError, WriteError, printable
 from perception_batch.geometry import DetectorView
@@ -32,7 +24,10 @@ from perception_batch.manifest_sections import versions
 from perception_batch.outputs import make_mosaic, open_videos
 from perception_batch.render import Mosaic, Tile
 from perception_batch.runs import Identity, SegmentPlan, stage_hashes
+from perception_batch.shots import Preparer, ReadyShot, Shot, shots
 from perception_batch.signals import held
+from perception_batch.stages import Profile, Threads
+from perception_batch.start_up import scheduled_as_batch
 from perception_batch.stored_run import facts_of, stored_results
 from perception_batch.types import Detections, Image, TimestepResult
 from perception_batch.write import Manifest, VideoParts, clear_video_parts, drawn_from, read_rig
@@ -135,7 +130,8 @@ def draw_stored(
     plan = freeze_plan(opened, config, made_of)
     for _ in range(2):
         parts = video_parts(directory, plan, made_of)
-        missing = _draw(directory, manifest, config, opened, parts, workers, advance)
+        with scheduled_as_batch():
+            missing = _draw(directory, manifest, config, opened, parts, workers, advance)
         if not missing:
             return
         clear_video_parts(directory)

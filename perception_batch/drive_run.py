@@ -12,7 +12,7 @@ from typing import Literal
 
 from perception_batch import flow
 from perception_batch.accounts import Accounts, cameras_over_limit
-from perception_batch.chain import FusedStep, Preparer, Profile, Threads, chain
+from perception_batch.chain import chain
 from perception_batch.detect import Detector
 from perception_batch.devices import each_device
 from perception_batch.drawing import Drawing, draw_missing, video_parts
@@ -27,6 +27,7 @@ from perception_batch.errors import (
     printable,
     without_secrets,
 )
+from perception_batch.fused_steps import FusedStep
 from perception_batch.job import Job, OpenDrive, Outcome, Progress
 from perception_batch.looks import Crops
 from perception_batch.manifest_sections import (
@@ -44,7 +45,9 @@ from perception_batch.outputs import annotation_facts, make_mosaic, remove_outpu
 from perception_batch.resume import RunningSegments, open_segments
 from perception_batch.runs import Content, EventLog, Identity, SegmentPlan, content_of
 from perception_batch.shared_machine import decode_workers
+from perception_batch.shots import Preparer
 from perception_batch.signals import held
+from perception_batch.stages import Profile, Threads
 from perception_batch.sync import Synchronizer
 from perception_batch.trajectory import Trajectory
 from perception_batch.types import EgoPose, FrameRow

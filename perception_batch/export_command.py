@@ -128,7 +128,6 @@ def calibration_frames(
         LogError: nothing readable, or no camera.
         ConfigError: settings that do not fit the log, or an image size that the model does not take.
     """
-    from perception_batch.chain import Preparer, Profile
     from perception_batch.decode import decode_frame
     from perception_batch.detect import prepare
     from perception_batch.detect.detector_input import fit_view
@@ -136,6 +135,8 @@ def calibration_frames(
     from perception_batch.flow import closed
     from perception_batch.log_pictures import decodable
     from perception_batch.read import open_log
+    from perception_batch.shots import Preparer
+    from perception_batch.stages import Profile
     from perception_batch.types import EncodedFrame
 
     def view(image_hw: tuple[int, int], *, image_size: int | None = None, **turned: Any) -> Any:

@@ -14,12 +14,12 @@ from perception_batch import __version__
 from perception_batch.accounts import Accounts
 from perception_batch.bottleneck import name_bottleneck
 from perception_batch.calibration import Rig
-from perception_batch.chain import Profile
 from perception_batch.config import RunConfig
 from perception_batch.detect import DetectorInfo
 from perception_batch.fusion import Fuser
 from perception_batch.job import OpenDrive
 from perception_batch.read import DriveLog
+from perception_batch.stages import Profile
 
 
 def rig_with_masks(rig: Rig, config: RunConfig) -> dict[str, Any]:

@@ -19,6 +19,9 @@ from perception_batch.types import (
     TrackSummary,
 )
 
+STEPS_AT_ONCE = 8
+"""Timesteps that fusion looks at together: more would only need more memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Detected:

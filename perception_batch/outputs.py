@@ -9,10 +9,10 @@ from pathlib import Path
 
 from perception_batch.atomic import PARTIAL_SUFFIX
 from perception_batch.calibration import Rig
-from perception_batch.chain import Preparer
 from perception_batch.config import RunConfig
 from perception_batch.read import Head
 from perception_batch.render import USUAL_ASPECT, Layout, Mosaic, make_layout, view_aspect
+from perception_batch.shots import Preparer
 from perception_batch.write import (
     AnnotationFacts,
     ChangesWriter,

@@ -37,6 +37,7 @@ from perception_batch.start_up import (
     import_ahead,
     many_imports,
     one_opencv_thread,
+    scheduled_as_batch,
 )
 from perception_batch.write import Manifest, clear_video_parts
 
@@ -66,6 +67,7 @@ def run_drive(
     """
     clock = time.perf_counter()
     with (
+        scheduled_as_batch(),
         KeptDetector(
             job.config.detect, open_with or open_detector
         ) as own,  # opens nothing before it is asked

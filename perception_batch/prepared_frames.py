@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from perception_batch import flow
-from perception_batch.chain import Preparer, ReadyShot, Threads, detected, shots
 from perception_batch.config import RunConfig
 from perception_batch.detect import Detector
+from perception_batch.detected_steps import detected
 from perception_batch.ego_motion import Step
 from perception_batch.grouped_log import grouped_log
 from perception_batch.job import OpenDrive
 from perception_batch.looks import Crops
+from perception_batch.shots import Preparer, ReadyShot, shots
+from perception_batch.stages import Threads
 from perception_batch.types import Detections
 
 

@@ -33,8 +33,8 @@ from perception_batch.runs import (
 from perception_batch.types import EncodedFrame, FrameRow, FrameStatus, SkippedPayload
 
 if TYPE_CHECKING:
-    from perception_batch.chain import DetectedStep
     from perception_batch.detect import DetectorInfo
+    from perception_batch.detected_steps import DetectedStep
     from perception_batch.drive_output import DriveOutput
 
 _log = logging.getLogger(__name__)

@@ -15,9 +15,9 @@ from datetime import datetime, timezone
 
 from perception_batch import flow
 from perception_batch.batch_choice import settle_batch_size
-from perception_batch.chain import DetectedStep, Preparer, Profile, Threads, detected, detected_steps, shots
 from perception_batch.config import RunConfig
 from perception_batch.detect import Detector
+from perception_batch.detected_steps import DetectedStep, detected, detected_steps
 from perception_batch.devices import KeptDetector, each_device
 from perception_batch.drive_output import attached_output, delivered_segment
 from perception_batch.drive_plan import frozen_plan, sync_plan
@@ -38,7 +38,9 @@ from perception_batch.runs import (
     difference,
 )
 from perception_batch.shared_machine import decode_workers
-from perception_batch.start_up import one_opencv_thread
+from perception_batch.shots import Preparer, shots
+from perception_batch.stages import Profile, Threads
+from perception_batch.start_up import one_opencv_thread, scheduled_as_batch
 from perception_batch.types import EncodedFrame
 from perception_batch.write import Manifest, clear_video_parts, write_manifest
 
@@ -133,7 +135,7 @@ def detect_segment(
     began = time.perf_counter()
     job = prepared.job
     plan = SegmentPlan.from_json(prepared.plan, job.directory)
-    with one_opencv_thread(), open_drive(job) as opened:
+    with scheduled_as_batch(), one_opencv_thread(), open_drive(job) as opened:
         detector = kept.get()
         if detector.info.batch_size != prepared.batch_size:
             detector.use_batch_size(prepared.batch_size)

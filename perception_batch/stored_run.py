@@ -9,13 +9,10 @@ from pathlib import Path
 from perception_batch.calibration import Rig
 from perception_batch.config import RunConfig
 from perception_batch.ego_motion import moved_cameras
-from perception_batch.objects import Detected, ObjectMaker, make_objects
+from perception_batch.objects import STEPS_AT_ONCE, Detected, ObjectMaker, make_objects
 from perception_batch.trajectory import Trajectory
 from perception_batch.types import EgoPose, TimestepResult
 from perception_batch.write import DriveFacts, Manifest, read_ego, read_stored_timesteps
-
-AT_ONCE = 8
-"""Timesteps that fusion looks at together: more would only need more memory."""
 
 
 def facts_of(manifest: Manifest, rig: Rig) -> DriveFacts:
@@ -44,7 +41,7 @@ def fused_again(
 ) -> Iterator[TimestepResult]:
     """The same, with the caller's own maker of objects, which then knows of ended tracks and of the ground."""
     source = _moved(directory, config, rig)
-    while some := list(islice(source, AT_ONCE)):
+    while some := list(islice(source, STEPS_AT_ONCE)):
         yield from objects.push(some)
     yield from objects.flush()
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from perception_batch.batch_choice import settle_batch_size
-from perception_batch.chain import Profile, ReadyShot, Threads
 from perception_batch.config import DetectConfig, RunConfig
 from perception_batch.detect import (
     Agreement,
@@ -25,6 +24,8 @@ from perception_batch.job import Job, OpenDrive, open_drive
 from perception_batch.looks import CameraViews, Crops
 from perception_batch.prepared_frames import boxes_of, prepared_frames
 from perception_batch.shared_machine import decode_workers
+from perception_batch.shots import ReadyShot
+from perception_batch.stages import Profile, Threads
 from perception_batch.types import Detections
 
 _log = logging.getLogger(__name__)

@@ -47,6 +47,7 @@ from perception_batch.evaluate.tables import read_columns
 from perception_batch.evaluate.tracks import NEAR_M, NEAR_SHARE, score_tracks
 from perception_batch.evaluate.truth import Classes, Truth, read_truth
 from perception_batch.fusion import Join, Seen, open_fuser
+from perception_batch.objects import STEPS_AT_ONCE
 from perception_batch.simulate.detector_noise import (
     LABELS,
     CorrelatedNoise,
@@ -58,7 +59,6 @@ from perception_batch.simulate.detector_noise import (
 from perception_batch.simulate.rigs import rig_of
 from perception_batch.simulate.settings import SimulateSettings
 from perception_batch.simulate.truth_boxes import truth_images
-from perception_batch.stored_run import AT_ONCE
 from perception_batch.track import open_tracker
 from perception_batch.types import Detections, EgoPose, FloatArray, TimestepResult
 
@@ -158,7 +158,7 @@ def run_drive(
     joins: list[Join] = []
     for index, (ego, boxes) in enumerate(zip(drive.egos, found, strict=True)):
         if not joins:  # as `perception-batch fuse` does
-            some = range(index, min(index + AT_ONCE, len(found)))
+            some = range(index, min(index + STEPS_AT_ONCE, len(found)))
             seen = [
                 Seen(
                     found[i],

@@ -15,9 +15,9 @@ from log_writer import write_log
 from patch_detector import PatchDetector
 from patch_runs import TABLES, cameras, job, watch_detectors, write_drive
 
-from perception_batch import chain, outputs, pipeline
+from perception_batch import outputs, pipeline, shots
 from perception_batch.job import Outcome
-from perception_batch.objects import ObjectMaker
+from perception_batch.objects import STEPS_AT_ONCE, ObjectMaker
 from perception_batch.pipeline import run_drive
 from perception_batch.sync import Synchronizer
 
@@ -177,11 +177,11 @@ def test_a_failing_stage_ends_the_drive_and_leaves_no_thread(
     if stage == "read":
         monkeypatch.setattr(Synchronizer, "push", _fail_after(n, Synchronizer.push))
     elif stage == "decode":
-        monkeypatch.setattr(chain, "decode_frame", _fail_after(n, chain.decode_frame))
+        monkeypatch.setattr(shots, "decode_frame", _fail_after(n, shots.decode_frame))
     elif stage == "detect":
         monkeypatch.setattr(pipeline, "open_detector", lambda s: PatchDetector(s, fail_at=n))
     elif stage == "fuse":
-        monkeypatch.setattr(ObjectMaker, "push", _fail_after(n, ObjectMaker.push))
+        monkeypatch.setattr(ObjectMaker, "push", _fail_after(n // STEPS_AT_ONCE, ObjectMaker.push))
     elif stage == "draw":
         monkeypatch.setattr(outputs.Mosaic, "draw", _fail_after(n, outputs.Mosaic.draw))
     else:

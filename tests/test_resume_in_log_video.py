@@ -16,8 +16,8 @@ from simulate.flat_stage import flat_stage
 from stops_after import StopsAfter
 from video_maker import write_video
 
-from perception_batch.chain import DetectedStep
 from perception_batch.config import load_config
+from perception_batch.detected_steps import DetectedStep
 from perception_batch.devices import KeptDetector
 from perception_batch.ego_motion import Step
 from perception_batch.errors import EXIT_RETRY, WriteError

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perception_batch.chain import DetectedStep
+from perception_batch.detected_steps import DetectedStep
 from perception_batch.ego_motion import Step
 from perception_batch.resume import RunningSegments
 from perception_batch.runs import Made, SegmentPlan, SegmentStore

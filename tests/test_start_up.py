@@ -17,7 +17,7 @@ from patch_detector import PatchDetector
 from patch_runs import cameras, job
 
 from perception_batch.pipeline import run_drive
-from perception_batch.start_up import import_numpy, many_imports
+from perception_batch.start_up import import_numpy, many_imports, scheduled_as_batch
 
 TESTS = Path(__file__).parent
 UNNEEDED = {
@@ -176,3 +176,47 @@ def test_at_the_end_nothing_is_collected_unless_pytorch_is_there(loaded: str, ke
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(kept)
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux has this policy")
+def test_threads_begun_meanwhile_are_a_batch_jobs() -> None:
+    seen: list[int] = []
+
+    def look() -> None:
+        seen.append(os.sched_getscheduler(0))
+
+    def in_a_thread() -> None:
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+
+    with scheduled_as_batch():
+        look()
+        in_a_thread()
+        with scheduled_as_batch():
+            pass
+        look()
+    look()
+    in_a_thread()
+    assert seen == [os.SCHED_BATCH] * 3 + [os.SCHED_OTHER] * 2
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="Linux has this policy")
+def test_a_policy_that_was_given_stays() -> None:
+    code = (
+        "import os\nfrom perception_batch.start_up import scheduled_as_batch\n"
+        "os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\n"
+        "with scheduled_as_batch():\n    print(os.sched_getscheduler(0) == os.SCHED_IDLE)\n"
+        "print(os.sched_getscheduler(0) == os.SCHED_IDLE)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]
+
+
+def test_a_refusal_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("no")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse, raising=False)
+    with scheduled_as_batch():
+        pass

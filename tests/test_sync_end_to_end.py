@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from simulate.flat_stage import flat_stage
 
-from perception_batch.chain import decodable
 from perception_batch.config import load_config
 from perception_batch.inspection_sync import look_at_sync, sync_facts
 from perception_batch.job import Job, OpenDrive, open_drive
+from perception_batch.log_pictures import decodable
 from perception_batch.simulate.drive import simulate
 from perception_batch.simulate.settings import Faults, SimulateSettings
 from perception_batch.sync import synchronize

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from sync.stamp_drive import MS, T0, check_accounts, frame, group, make_drive, run, samples_of
 
-from perception_batch.chain import DetectedStep, Profile, fused_steps
 from perception_batch.config import SyncConfig, parse_config
+from perception_batch.detected_steps import DetectedStep
 from perception_batch.ego_motion import Step
 from perception_batch.errors import ConfigError, SyncError
+from perception_batch.fused_steps import fused_steps
 from perception_batch.objects import Detected
+from perception_batch.stages import Profile
 from perception_batch.sync import Synchronizer, plan_sync, read_events, spread_ns
 from perception_batch.types import Fusion, TimestepResult, TrackSummary
 
