@@ -196,13 +196,21 @@ def _distort(a: FloatArray, b: FloatArray, d: tuple[float, ...]) -> tuple[FloatA
     return xd, yd
 
 
+_ARRIVED = 1e-13
+"""Step of Newton's method, focal length 1, after which the next would be rounding: it shrinks with its square."""
+
+
 def _undistort(xy_d: FloatArray, d: tuple[float, ...], radius_limit: float) -> FloatArray:
-    """Invert `_distort` by Newton's method with a numeric Jacobian; NaN where it does not come back."""
+    """Invert `_distort` by Newton's method with a numeric Jacobian; NaN where it does not come back.
+
+    A point that has arrived stays where it is, so that none depends on the others.
+    """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         xy: FloatArray = xy_d / np.maximum(
             1.0, np.linalg.norm(xy_d, axis=1, keepdims=True) / max(radius_limit * 0.9, 1e-6)
         )
         step = 1e-6
+        arrived = np.zeros((len(xy), 1), bool)
         for _ in range(25):
             f = np.stack(_distort(xy[:, 0], xy[:, 1], d), axis=1) - xy_d
             fx = (np.stack(_distort(xy[:, 0] + step, xy[:, 1], d), axis=1) - xy_d - f) / step
@@ -211,7 +219,11 @@ def _undistort(xy_d: FloatArray, d: tuple[float, ...], radius_limit: float) -> F
             det = np.where(np.abs(det) < 1e-12, 1e-12, det)
             dx = (f[:, 0] * fy[:, 1] - fy[:, 0] * f[:, 1]) / det
             dy = (fx[:, 0] * f[:, 1] - f[:, 0] * fx[:, 1]) / det
-            xy = xy - np.clip(np.stack([dx, dy], axis=1), -0.5, 0.5)
+            change = np.clip(np.stack([dx, dy], axis=1), -0.5, 0.5)
+            xy = np.where(arrived, xy, xy - change)
+            arrived |= ~(np.abs(change).max(axis=1, keepdims=True) > _ARRIVED)  # NaN goes nowhere
+            if arrived.all():
+                break
         residual = np.stack(_distort(xy[:, 0], xy[:, 1], d), axis=1) - xy_d
         lost = (np.abs(residual).max(axis=1) > 1e-6) | (np.linalg.norm(xy, axis=1) > radius_limit)
     xy[lost] = np.nan
