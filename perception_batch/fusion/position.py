@@ -26,6 +26,9 @@ _OBLIQUE = np.abs(SIN_PSI * COS_PSI)  # half of |sin 2ψ|
 _YAW_CALIBRATION_RAD = math.radians(0.3)
 _CUT_SIDE_FACTOR = 2.0  # as for heights: half-seen things are boxed about this much worse
 _CLOSE_M = 6.0  # a thing that cannot be farther away than this is well placed by a bearing
+_SKEW = 0.38  # of depth times width over range: two thirds of a half, see the inset ...
+_SKEW_HEADED = 0.17  # ... and what is left of it where the heading is known
+_LEAST_M = 0.5  # no corner is nearer to a camera
 _HEADING_SIGMA_RAD = 0.2  # a velocity's direction against the body's, turning included
 
 
@@ -61,11 +64,12 @@ class Stance(Columns):
     """What is known of the places of N boxes before they are headed anywhere: all that `locate` needs."""
 
     table: FloatArray
-    """(26, N) range to the near face, and its bound; azimuth; variance of the middle's bearing; height of the centre;
+    """(29, N) range to the near face, and its bound; azimuth; variance of the middle's bearing; height of the centre;
     variance of the depth end on, and from the side; sign of the azimuth of both sides; x, y of the camera; then as in `Views`:
     the ray (3), the errors that all views share (4), variances along the ray (by all that no other view shares; what
     of it is new in every image; upwards what is new; what stays with the object), what lasts (upwards, along the ray
-    for a while), how near and how far."""
+    for a while), how near and how far; bearing half way between both sides less the azimuth, 0 where a side is cut;
+    half the length and half the width."""
     flags: npt.NDArray[np.bool_]
     """(6, N) whether the range is known; `Cues.seen`; whether it is bounded closely; whether a side is cut, and which."""
     faces: FloatArray
@@ -78,8 +82,8 @@ class Stance(Columns):
 
 
 _ALONG = slice(0, 9)
-_FROM, _RAY, _SHARED, _VARIANCE, _LASTING, _NEAR = (
-    slice(9, 11), slice(11, 14), slice(14, 18), slice(18, 22), slice(22, 24), slice(24, 26),
+_FROM, _RAY, _SHARED, _VARIANCE, _LASTING, _NEAR, _BODY = (
+    slice(9, 11), slice(11, 14), slice(14, 18), slice(18, 22), slice(22, 24), slice(24, 26), slice(26, 29),
 )  # fmt: skip
 """Rows of `Stance.table`."""
 
@@ -95,7 +99,7 @@ def stand(rays: BoxRays, sizes: Sizes, cues: Cues, ranges: Ranges) -> Stance:
     """
     near, known, relative = ranges.near_m, ranges.known, ranges.relative
     n, near2 = len(near), near * near
-    table, flags = np.empty((26, n)), np.empty((6, n), bool)
+    table, flags = np.empty((29, n)), np.empty((6, n), bool)
     half = np.minimum(np.maximum(0.5 * np.abs(rays.side_rad[0] - rays.side_rad[1]), 1e-4), 1.4)
     # Each edge errs on its own, so the middle errs by 1/sqrt(2).
     edge2 = (2 * half / np.maximum(rays.width_px, 1e-3)) ** 2 * (4.0 + (0.03 * rays.width_px) ** 2)
@@ -118,6 +122,11 @@ def stand(rays: BoxRays, sizes: Sizes, cues: Cues, ranges: Ranges) -> Stance:
     z_var = near2 * ranges.low_var
     variance[2] = np.where(np.isfinite(z_var), z_var, 1.0) + 1e-6
     np.multiply(near2, ranges.size + ranges.lasting_box, out=variance[3])
+    table[_BODY] = (
+        np.where(rays.cut, 0.0, 0.5 * (rays.side_rad[0] + rays.side_rad[1])),
+        0.5 * sizes.length_m,
+        0.5 * sizes.width_m,
+    )
     lasting[0] = sizes.center_sigma_m
     np.multiply(near, np.sqrt(ranges.ground + ranges.pitch), out=lasting[1])
     plausible[0] = np.where(known, near * np.maximum(1 - 2.5 * relative, 0.1), 0.5)
@@ -286,11 +295,17 @@ def _behind_the_face(
     # A long thing's middle in the image is not its centre (its near half looks wider): by a fraction of depth times
     # width over range.
     reach = near + depth
-    aside_var = (
-        reach**2 * bearing_var + (0.38 * depth * np.minimum(extent, shown) / reach) ** 2
-    )  # two thirds of a half: see the inset
-    aside = np.zeros(len(reach))
-    rows = stance.flags[3].nonzero()[0]
+    skew = depth * np.minimum(extent, shown) / reach
+    aside_var = reach**2 * bearing_var + (_SKEW * skew) ** 2
+    middle, along, across = stance.table[_BODY]
+    aside = reach * middle
+    cut = stance.flags[3]
+    if len(headed):
+        rows = headed[~cut.take(headed)]
+        far, turn = reach.take(rows), (yaw_rad - azimuth - middle).take(rows)
+        aside[rows] -= far * _middle_rad(far, turn, along.take(rows), across.take(rows))
+        aside_var[rows] -= (_SKEW**2 - _SKEW_HEADED**2) * skew.take(rows) ** 2
+    rows = cut.nonzero()[0]
     if len(rows):
         cuts = stance.flags[4:].take(rows, 1)
         extent, hidden = extent[rows], np.maximum(extent[rows] - shown[rows], 0)
@@ -305,6 +320,33 @@ def _behind_the_face(
         # What the border hides may also be nearer or farther than what shows.
         depth_var[rows] += (0.5 * hidden) ** 2
     return depth, depth_var, aside, aside_var
+
+
+def _middle_rad(
+    far_m: FloatArray, turn_rad: FloatArray, along_m: FloatArray, across_m: FloatArray
+) -> FloatArray:
+    """(N,) bearing half way between the outermost corners of rectangles, less that of their centres.
+
+    Args:
+        far_m: (N,) distance of the centres.
+        turn_rad: (N,) heading against the line of sight.
+        along_m: (N,) half the length.
+        across_m: (N,) half the width.
+    """
+    cos, sin = np.cos(turn_rad), np.sin(turn_rad)
+    front, side = along_m * cos, across_m * sin
+    deep = np.empty((4, len(far_m)))  # of the corners, beyond the centre
+    deep[0], deep[1] = front - side, front + side
+    np.negative(deep[:2], out=deep[2:])
+    front, side = along_m * sin, across_m * cos
+    left = np.empty_like(deep)
+    left[0], left[1] = front + side, front - side
+    np.negative(left[:2], out=left[2:])
+    deep += far_m
+    np.maximum(deep, _LEAST_M, out=deep)
+    bearing = np.arctan2(left, deep)
+    middle: FloatArray = 0.5 * (np.maximum.reduce(bearing, 0) + np.minimum.reduce(bearing, 0))
+    return middle
 
 
 def _weighed(told: FloatArray, weight: FloatArray) -> FloatArray:

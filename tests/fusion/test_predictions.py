@@ -83,6 +83,32 @@ def test_a_known_heading_says_how_deep_the_car_is(yaw: float) -> None:
     assert abs(found.position_m[0] - 18.0) < abs(blind.position_m[0] - 18.0) + 0.1
 
 
+@pytest.mark.parametrize("camera_yaw_deg", [-25.0, 0.0, 30.0])
+@pytest.mark.parametrize(("label", "far_m"), [("car", 16.0), ("bus", 32.0)])
+def test_a_known_heading_says_where_the_centre_is_in_the_outline(
+    label: str, far_m: float, camera_yaw_deg: float
+) -> None:
+    """The near half of what stands askew looks wider; off the axis of a flat image so does the outer half."""
+    camera = Camera("cam", pinhole(f=800.0), pose(0, 0, 1.5, camera_yaw_deg), "drawn")
+    rig = Rig("base_link", {"cam": camera}, {})
+    aside: dict[bool, list[float]] = {False: [], True: []}
+    for yaw in np.linspace(0.15, math.pi + 0.15, 9).tolist():
+        thing = Thing.standing(label, far_m, 1.0, yaw)
+        seen = see([thing], rig)
+        track = predicted(thing, (5 * math.cos(yaw), 5 * math.sin(yaw)))
+        for told in (False, True):
+            fuser = open_fuser(rig, ONTOLOGY, LABELS, FuseConfig())
+            (found,) = fuser.fuse(seen.detections, seen.image_hw, seen.poses, [track] * told).objects
+            x, y = found.position_m[:2] / np.hypot(*found.position_m[:2])
+            error = found.position_m - thing.center_m
+            aside[told].append(x * error[1] - y * error[0])
+            if told:
+                left = np.array([-y, x])
+                assert abs(aside[told][-1]) < 2 * math.sqrt(left @ found.own_m2[:2, :2] @ left)
+    blind, told = (float(np.sqrt(np.mean(np.square(aside[k])))) for k in (False, True))
+    assert told < 0.1 * blind
+
+
 def test_tracks_of_another_group_far_away_or_without_position_change_nothing() -> None:
     rig = ring()
     thing = Thing.standing("car", 20.0, 3.0)
