@@ -266,9 +266,11 @@ def rms(values: FloatArray) -> float:
 
 
 def compare(with_lag: Sequence[Run], without: Sequence[Run]) -> dict[str, tuple[float, float, int]]:
-    """RMSE with and without the lag, over what both have tracked: no farther off than identities are scored with.
+    """RMSE with and without the lag over what both have tracked, and (`right`) where neither is farther off than
+    identities are scored with.
 
-    Farther off are boxes taken for another thing's: a few of those would be all that a mean of squares shows.
+    Farther off are boxes taken for another thing's. Hindsight mends some of those mistakes, which is a part of what it is
+    worth; without them remains what smoothing does to a right track.
     """
     rows: list[FloatArray] = []
     for one, other in zip(with_lag, without, strict=True):
@@ -277,10 +279,17 @@ def compare(with_lag: Sequence[Run], without: Sequence[Run]) -> dict[str, tuple[
     table = np.array(rows)
     table = table[np.isfinite(table).all(axis=(1, 2))]
     tracked = np.hypot(table[:, :, 0], table[:, :, 1]) <= np.maximum(NEAR_M, NEAR_SHARE * table[:, :, 4])
-    table = table[tracked.all(axis=1)]
-    speed = np.hypot(table[:, :, 2], table[:, :, 3])
-    figures = {"lateral position, m": table[:, :, 0], "range, m": table[:, :, 1], "velocity, m/s": speed}
-    return {name: (rms(v[:, 0]), rms(v[:, 1]), len(v)) for name, v in figures.items()}
+    out: dict[str, tuple[float, float, int]] = {}
+    for of, use in (("", slice(None)), (", right", tracked.all(axis=1))):
+        rows_of = table[use]
+        speed = np.hypot(rows_of[:, :, 2], rows_of[:, :, 3])
+        figures = {
+            "lateral position, m": rows_of[:, :, 0],
+            "range, m": rows_of[:, :, 1],
+            "velocity, m/s": speed,
+        }
+        out |= {f"{name}{of}": (rms(v[:, 0]), rms(v[:, 1]), len(v)) for name, v in figures.items()}
+    return out
 
 
 def located_rows(runs: Sequence[Run]) -> Located:
