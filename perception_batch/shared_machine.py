@@ -43,7 +43,7 @@ def _device(device: str, index: int) -> str:
         return names[index % len(names)]
     if device not in ("auto", "cuda"):
         return device
-    import torch
+    from perception_batch.detect.torch_import import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return f"cuda:{index % count}" if count > 1 else device

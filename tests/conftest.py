@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+# Before any test imports PyTorch: threads that wait by spinning would take the cores from other tests' processes.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("PERCEPTION_BATCH_SHARED", ROOT.parent / "shared"))
 

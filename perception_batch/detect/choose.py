@@ -234,7 +234,7 @@ def _say(detector: Detector) -> None:
 def _torch_has_cuda() -> bool:
     if not (_installed("torch") and _installed("torchvision") and _installed("ultralytics")):
         return False
-    import torch
+    from perception_batch.detect.torch_import import torch
 
     return torch.cuda.is_available()
 

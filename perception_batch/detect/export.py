@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from perception_batch.detect import torch_backend
 from perception_batch.detect.export_cache import (
@@ -25,6 +24,7 @@ from perception_batch.detect.export_cache import (
 from perception_batch.detect.exported import BackendError, Network, reason
 from perception_batch.detect.facts import BackendName, ExportedModel, ModelFacts, Precision
 from perception_batch.detect.openvino_backend import OpenVinoNetwork, import_openvino
+from perception_batch.detect.torch_import import torch
 from perception_batch.detect.weights import sha256_of
 from perception_batch.errors import ConfigError, PerceptionBatchError, WriteError, printable
 

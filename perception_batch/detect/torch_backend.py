@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from perception_batch.config import DetectConfig
 from perception_batch.detect.cores import share_cores
@@ -20,6 +19,7 @@ from perception_batch.detect.detector import DetectorInfo
 from perception_batch.detect.detector_input import check_batch, fit_view
 from perception_batch.detect.postprocess import OutputForm, to_detections
 from perception_batch.detect.preprocess import BAR_VALUE
+from perception_batch.detect.torch_import import torch
 from perception_batch.detect.torch_postprocess import select
 from perception_batch.detect.ultralytics_import import load_checkpoint
 from perception_batch.detect.weights import pinned_sha256

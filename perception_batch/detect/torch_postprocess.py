@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torchvision.ops import batched_nms
 
 from perception_batch.detect.postprocess import MAX_CANDIDATES, NOT_FINITE, OutputForm, check_shape
+from perception_batch.detect.torch_import import torch
 from perception_batch.errors import ModelError
 
 

@@ -81,7 +81,7 @@ def _imported() -> Iterator[None]:
     import cv2
 
     try:
-        import torch
+        from perception_batch.detect.torch_import import torch
     except ImportError as error:
         raise ModelError(
             f"weights in .pt form need the package torch, which cannot be imported: {error}"
