@@ -169,7 +169,7 @@ def _draw(
         )
 
     profile = Profile()
-    preparer = Preparer(config, view, profile)
+    preparer = Preparer(config, view, profile, judges=False)
     mosaic = make_mosaic(facts_of(manifest, rig), config, opened.head, rig, preparer)
     threads = Threads(True, workers, profile)
     drawing = Drawing(directory, mosaic, config, parts)

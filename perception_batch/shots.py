@@ -50,7 +50,7 @@ class ReadyShot:
     crops: tuple[Look, ...] = ()
     """Parts of it at full resolution (`detect.tiles`)."""
     quality: PictureQuality | None = None
-    """How good the picture is; None where it was not decoded, or where that is stored."""
+    """How good the picture is; None where it was not decoded, or where that is stored or not asked for."""
 
     @property
     def size_bytes(self) -> int:
@@ -78,6 +78,7 @@ class Preparer:
     """Decodes an image and makes the detector's input of it; called by several threads at once.
 
     Of an image whose boxes are stored that is done only where the video wants the tile (`wants_tile`, by timestep's stamp).
+    How good a picture is, is measured where the tables want it (`judges`).
     """
 
     def __init__(
@@ -87,8 +88,11 @@ class Preparer:
         profile: Profile,
         crops: Crops | None = None,
         wants_tile: Callable[[int], bool] = lambda _: True,
+        *,
+        judges: bool = True,
     ) -> None:
         self._config = config
+        self._judges = judges
         self.wants_tile = wants_tile
         """Of a timestep's stamp."""
         self.views = CameraViews(config, make_view, crops)
@@ -111,7 +115,8 @@ class Preparer:
             with self._decode.measure():
                 reduce_by = partial(self.views.reduction, shot.frame.camera)
                 frame = decode_frame(shot.frame, self._config.read.max_image_mpx, depth, reduce_by)
-                quality = picture_quality(frame.image, frame.original_hw) if stored is None else None
+                judged = self._judges and stored is None
+                quality = picture_quality(frame.image, frame.original_hw) if judged else None
         except DecodeError as error:
             if (error.camera, error.reason) not in self._warned:  # one line a camera and reason, not a frame
                 self._warned.add((error.camera, error.reason))
