@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
@@ -147,8 +147,8 @@ class FusedObjects(_Columnar[FusedObject]):
         """Those of `rows`, in that order."""
         numbers: list[int] = rows.tolist()
         columns: list[Any] = []
-        for entry in fields(FusedObject):
-            column = getattr(self, entry.name)
+        for name in vars(FusedObject)["__slots__"]:
+            column = getattr(self, name)
             arrayed = isinstance(column, np.ndarray)
             columns.append(column.take(rows, axis=0) if arrayed else [column[i] for i in numbers])
         return FusedObjects(*columns)

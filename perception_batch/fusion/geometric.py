@@ -27,7 +27,7 @@ from perception_batch.fusion.objects import ObjectMaker, placed_groups
 from perception_batch.fusion.overlap import overlapping
 from perception_batch.fusion.placed import Places
 from perception_batch.fusion.position import Views, locate, sketch, stand
-from perception_batch.fusion.predicted import Followed, follow
+from perception_batch.fusion.predicted import follow
 from perception_batch.fusion.ranges import Ranges
 from perception_batch.geometry import SE3
 from perception_batch.ontology import Ontology
@@ -169,10 +169,8 @@ class GeometricFuser:
             told = Told.of(lidar, at.boxes.observations)
             about = sketch(facts.rays, facts.sizes, _with_lidar(facts, told.take(at.source)), at.own)
         ahead_s = np.where(np.isfinite(at.late_s), at.late_s, 0.0)
-        followed = Followed.nothing(len(label))
-        if len(predictions):
-            of_track = self._classes.groups_of(predictions.label)
-            followed = follow(predictions, of_track, group, at.camera, ahead_s, about, gate_sigma)
+        of_track = self._classes.groups_of(predictions.label)
+        followed = follow(predictions, of_track, group, at.camera, ahead_s, about, gate_sigma)
         heading = followed.yaw_rad.take(at.source)
         if facts is not None:
             told = told.moved(followed.velocity_mps, facts.rays.toward)
@@ -207,9 +205,8 @@ class GeometricFuser:
             views: where they are.
         """
         groups = Groups.led(leader, boxes.kind, yaw_rad)
-        headed = np.isfinite(yaw_rad.take(groups.box)).nonzero()[0][
-            ::-1
-        ]  # the first one's heading is set last
+        headed = np.isfinite(yaw_rad.take(groups.box)).nonzero()[0]
+        headed = headed[::-1]  # the first one's heading is set last
         groups.yaw_rad[groups.of[headed]] = yaw_rad[groups.box[headed]]
         of_box = np.empty(len(leader), np.int64)
         of_box[groups.box] = groups.of

@@ -14,6 +14,7 @@ from perception_batch.fusion.position import Sketch
 
 _HEADED_MPS = 2.0  # slower things turn on the spot, or only seem to move
 _MOTION_M = 0.3  # a prediction's own error beyond its covariance: half a g for a third of a second
+_PLANE = np.array([0, 4, 1])  # entries xx, yy and xy of a (3, 3) covariance
 _ROUNDING_M2 = 1e-3  # more than rounding takes from squared distances of some hundred metres
 
 
@@ -59,7 +60,7 @@ def follow(
     if not t or not n:
         return out
     position, velocity = predictions.position_m[:, :2].T, predictions.velocity_mps.T
-    cov = predictions.covariance_m2.reshape(t, 9).T.take([0, 4, 1], 0)
+    cov = predictions.covariance_m2.reshape(t, 9).T.take(_PLANE, 0)
     still = (~np.isfinite(velocity[0] + velocity[1] + velocity[2])).nonzero()[0]
     if len(still):
         velocity = velocity.copy()

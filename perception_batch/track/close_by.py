@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -31,6 +32,8 @@ _EDGE_SIGMA_RAD = 0.02
 """Of the direction of a box's middle: calibration, pixels ..."""
 _WIDTH_SIGMA = 0.1
 """... and this share of its width: the middle of a near thing's box is not its own."""
+_BETWEEN_RAD = 0.05
+"""Of what is looked at along the border the steepest may lie between two points."""
 _BORDER_PX, _BORDER = 2.0, 0.004
 """Detectors seldom draw an edge on the very last pixel: so near is on the border (or this share of the height)."""
 
@@ -87,11 +90,17 @@ def _from(
     across, along = 0.5 * (left + right), 0.5 * (top + bottom)
     corners = np.array([[left, along], [right, along], [across, bottom]])
     pose = odom_SE3_base @ camera.base_SE3_camera
+    height_m = float(pose.translation_m[2]) - ground_m
+    # Most are out of the question whatever the lens makes of the box: their tracks' feet are far below the road.
+    tilt_rad = math.acos(max(-1.0, min(float(odom_SE3_base.rotation[2, 2]), 1.0)))
+    steepest_rad = _below_rad(camera) + tilt_rad
+    if steepest_rad < 0.5 * math.pi and _SLACK * height_m > _FARTHEST_M * math.tan(max(steepest_rad, 0.0)):
+        return None
     rays = camera.intrinsics.rays_of_corners(corners) @ pose.rotation.T
     (ax, ay, _), (bx, by, _), (x, y, z) = rays.tolist()
     if not (np.isfinite(rays).all() and z < 0):
         return None
-    bound_m = _SLACK * (float(pose.translation_m[2]) - ground_m) * math.hypot(x, y) / -z
+    bound_m = _SLACK * height_m * math.hypot(x, y) / -z
     if not _NEAREST_M < bound_m < _FARTHEST_M:  # NaN without a size
         return None
     right_rad = math.atan2(by, bx)
@@ -104,3 +113,13 @@ def _from(
         np.array([math.log(_WHERE * bound_m), right_rad + 0.5 * turn_rad]),
         noise,
     )
+
+
+@lru_cache(maxsize=64)
+def _below_rad(camera: Camera) -> float:
+    """How far below the base frame's horizon the lower border of an image looks, at most; π where the lens ends there."""
+    lens = camera.intrinsics
+    across = np.linspace(0.0, lens.width_px, 17)
+    border = np.stack([across, np.full(len(across), float(lens.height_px))], axis=1)
+    lowest = float((lens.rays_of_corners(border) @ camera.base_SE3_camera.rotation[2]).min())
+    return math.asin(max(-1.0, min(-lowest, 1.0))) + _BETWEEN_RAD if math.isfinite(lowest) else math.pi

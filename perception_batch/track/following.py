@@ -199,9 +199,10 @@ class Follower:
         gone: list[int] = (rows.verdict == GHOST).nonzero()[0].tolist()
         for row in may:
             life = rows.lives[row]
-            unseen_ns, known_ns = stamp_ns - life.seen_ns[-1], life.seen_ns[-1] - life.born_ns
-            patience_ns = min(self._gap_ns, least_ns + round(_TRUST * known_ns))
-            if (life.later is not None or unseen_ns > patience_ns) and life.verdict != "ghost":
+            seen_ns = life.seen_ns[-1]
+            over = life.later is not None or stamp_ns - seen_ns > self._gap_ns
+            over = over or stamp_ns - seen_ns > least_ns + round(_TRUST * (seen_ns - life.born_ns))
+            if over and life.verdict != "ghost":
                 gone.append(row)
         gone.sort()
         for row in gone:

@@ -184,10 +184,8 @@ def put_in_order(
     old, stamp_ns, start = result.fusion, result.stamp_ns, told.starts[number]
     was = FusedObjects.of(old.objects)
     new_number = np.full(1 + len(was), -1, np.int32)
-    lives = [
-        followed.lives[row] if row >= 0 else followed.in_images.get(i)
-        for i, row in enumerate(followed.row_of)
-    ]
+    on_ground, in_images = followed.lives, followed.in_images
+    lives = [on_ground[row] if row >= 0 else in_images.get(i) for i, row in enumerate(followed.row_of)]
     ghosts = [i for i, life in enumerate(lives) if life is not None and life.verdict != "real"]
     numbers = list(range(len(was)))
     if ghosts:
@@ -203,9 +201,10 @@ def put_in_order(
     rows = np.where(row_of >= 0, start + row_of, -1)
     kept = _Kept(numbers, rows.tolist(), lives, [])
     distances_m, scores = told.distance_m.take(rows).tolist(), was.score.tolist()
+    observations = was.observations
     for life, i, distance_m in zip(lives, numbers, distances_m, strict=True):
         if life is not None:
-            life.tell(stamp_ns, distance_m, scores[i], was.observations[i])
+            life.tell(stamp_ns, distance_m, scores[i], observations[i])
     _fill_gaps(kept, followed, stamp_ns, told, start, lag_ns)
     fusion = Fusion(
         kept.objects(was, told, kinds),

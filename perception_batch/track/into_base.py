@@ -9,8 +9,8 @@ import numpy as np
 from perception_batch.geometry import SE3
 from perception_batch.types import FloatArray
 
-_FIRST, _SECOND = [0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2]
-_ENTRY = [0, 1, 2, 1, 3, 4, 2, 4, 5]
+_FIRST, _SECOND = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 1, 2, 1, 2, 2])
+_ENTRY = np.array([0, 1, 2, 1, 3, 4, 2, 4, 5])
 """Of the entries xx, xy, xz, yy, yz, zz, the one at each place of a (3, 3) covariance: symmetric to the last bit."""
 
 
@@ -39,10 +39,11 @@ def into_base(
     n = place_m.shape[1] + spare
     turns = np.array([pose.rotation for pose in poses])
     # turn.T @ C @ turn is the sum over C's entries xx, xy, yy, zz of products of rows of the rotation.
-    a, b = turns[:, :, _FIRST], turns[:, :, _SECOND]
+    a, b = turns.take(_FIRST, axis=2), turns.take(_SECOND, axis=2)
     parts = np.empty((len(poses), 4, 6))
-    parts[:, [0, 2, 3]] = a * b
+    parts[:, 0] = a[:, 0] * b[:, 0]
     parts[:, 1] = a[:, 0] * b[:, 1] + a[:, 1] * b[:, 0]
+    np.multiply(a[:, 1:], b[:, 1:], out=parts[:, 2:])
     places, entries, speeds = np.zeros((n, 3)), np.zeros((n, 6)), np.zeros((n, 3))
     start = 0
     for pose, part, count in zip(poses, parts, counts, strict=True):

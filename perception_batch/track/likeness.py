@@ -98,8 +98,10 @@ def likeness(
     sees = np.zeros((cameras, count))
     sees[shown.camera, shown.of] = 1.0
     by_both: BoolArray = lately @ sees > 0
-    rows, camera = lately.nonzero()
-    old = glimpses.edges_px[rows, camera].T.copy()
+    told: IntArray = lately.ravel().nonzero()[0]  # faster than in two dimensions
+    rows = told // cameras
+    camera = told - rows * cameras
+    old = glimpses.edges_px.reshape(-1, 4).take(told, axis=0).T.copy()
     old[0::2] += px_per_rad[camera] * turned_rad[rows]
     there, new = beside(old, camera), shown.apart_px
     touching = there[0][:, None] < new[2]
@@ -108,7 +110,8 @@ def likeness(
     touching &= there[3][:, None] > new[1]
     at: IntArray = touching.ravel().nonzero()[0]
     if len(at):
-        a, b = at // len(shown), at % len(shown)
+        a = at // len(shown)
+        b = at - a * len(shown)
         found = _alike(old.take(a, axis=1), shown.edges_px.take(b, axis=1))
         np.maximum.at(alike, (rows[a], shown.of[b]), found)
     return alike, by_both

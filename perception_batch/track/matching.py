@@ -128,7 +128,8 @@ def pairs(
     may |= may_be(expected, seen, gate_sigma)
     may &= expected.group[:, None] == group
     at = may.ravel().nonzero()[0]
-    i, j = np.divmod(at, len(label))
+    i = at // len(label)
+    j = at - i * len(label)  # much faster than a remainder
     distance2, room, farther = distances2(expected, seen, width_rad, i, j)
     known = likeness.ravel()[at]
     told = by_both.ravel()[at]

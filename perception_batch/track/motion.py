@@ -31,11 +31,11 @@ from perception_batch.types import FloatArray
 STATES = 4
 BELIEFS = 14
 PLACE, SPEED = slice(0, 2), slice(2, 4)
-_FIRST, _SECOND = [0, 0, 0, 0, 1, 1, 1, 2, 2, 3], [0, 1, 2, 3, 1, 2, 3, 2, 3, 3]
+_FIRST, _SECOND = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 3]), np.array([0, 1, 2, 3, 1, 2, 3, 2, 3, 3])
 """Row and column of each entry of a covariance that `Beliefs.table` keeps: those on and above the diagonal."""
-_ENTRY = [4, 5, 6, 7, 5, 8, 9, 10, 6, 9, 11, 12, 7, 10, 12, 13]
+_ENTRY = np.array([4, 5, 6, 7, 5, 8, 9, 10, 6, 9, 11, 12, 7, 10, 12, 13])
 """The row of `Beliefs.table` for each entry of a (4, 4) covariance, row by row."""
-PLACE_COVER, _ACROSS_Y, SPREAD = [4, 5, 8], [5, 8, 9, 10], [4, 8, 11, 13]
+PLACE_COVER, _ACROSS_Y, SPREAD = np.array([4, 5, 8]), np.array([5, 8, 9, 10]), np.array([4, 8, 11, 13])
 """Its rows for the covariance of the place (xx, xy, yy), for what y shares with each number, and for the variances."""
 
 _WALKING_MPS = 2.0
@@ -140,7 +140,9 @@ def predict(beliefs: Beliefs, seconds: float, jerkiness: FloatArray) -> Beliefs:
     table = (stays + seconds * once + seconds**2 * twice) @ beliefs.table
     # White acceleration, integrated (Bar-Shalom, Li, Kirubarajan 2001, section 6.2.2).
     noise = np.zeros((BELIEFS, 1))
-    noise[[4, 8], 0], noise[[6, 10], 0], noise[[11, 13], 0] = seconds**3 / 3, seconds**2 / 2, seconds
+    noise[4] = noise[8] = seconds**3 / 3
+    noise[6] = noise[10] = seconds**2 / 2
+    noise[11] = noise[13] = seconds
     table += noise * (at_rest + moving * (fast - at_rest))
     return Beliefs(table)
 
@@ -196,8 +198,8 @@ def update(beliefs: Beliefs, columns: IntArray, seen: Sightings, views: Views) -
     new = np.empty((3, STATES + 2, count))
     new[0], new[1], new[2] = gain0 * a0 + gain1 * a1, gain0 * x - gain1 * y, gain0 * y + gain1 * x
     table[:STATES] += new[0, :STATES]
-    rows, others = _FIRST, _SECOND
-    table[STATES:] -= gain0[rows] * along[others] + gain1[rows] * across[others]
+    one, other = _FIRST, _SECOND
+    table[STATES:] -= gain0.take(one, 0) * along.take(other, 0) + gain1.take(one, 0) * across.take(other, 0)
     beliefs.table[:, columns] = table
     lesson.table[:, :, columns] = new
     return lesson

@@ -28,8 +28,8 @@ _ROUNDING = 1.0 + 1e-6
 
 def may_rejoin(life: Life, born_ns: int, gap_ns: int) -> bool:
     """Whether a track could go on in one that was born at `born_ns` or later."""
-    open_end = life.later is None and not life.closed
-    return open_end and life.verdict == "real" and born_ns - life.seen_ns[-1] <= gap_ns
+    open_end = life.verdict == "real" and life.later is None and not life.closed
+    return open_end and born_ns - life.seen_ns[-1] <= gap_ns
 
 
 def youngsters(stamp_ns: int, rows: Rows, lag_ns: int) -> list[int]:
@@ -60,8 +60,9 @@ def rejoin(
     Returns:
         Which of the young ones go on where an older one left off.
     """
-    first_ns = min([rows.lives[row].born_ns for row in young])
-    unseen: list[int] = (rows.seen_ns < stamp_ns).nonzero()[0].tolist()
+    first_ns = int(rows.born_ns[young].min())
+    lately = (rows.seen_ns < stamp_ns) & (rows.seen_ns >= first_ns - gap_ns)
+    unseen: list[int] = lately.nonzero()[0].tolist()
     unseen = [row for row in unseen if may_rejoin(rows.lives[row], first_ns, gap_ns)]
     lost = [row for row, life in enumerate(ended.lives) if may_rejoin(life, first_ns, gap_ns)]
     if not unseen and not lost:
@@ -75,13 +76,15 @@ def rejoin(
     which = may.ravel().nonzero()[0]
     if not len(which):
         return []
-    i, j = which // len(young), which % len(young)
+    i = which // len(young)
+    j = which - i * len(young)
     old = np.concatenate([rows.table.take(unseen, axis=1), ended.table.take(lost, axis=1)], axis=1)[:BELIEFS]
     new = rows.beliefs.table.take(young, axis=1)
-    lives = [*(rows.lives[row] for row in unseen), *(ended.lives[row] for row in lost)]
     found = []
     for k in _likeliest_first(Beliefs(old.take(i, axis=1)), Beliefs(new.take(j, axis=1)), origin_m):
-        earlier, later = lives[i[k]], rows.lives[young[j[k]]]
+        n = int(i[k])
+        earlier = rows.lives[unseen[n]] if n < len(unseen) else ended.lives[lost[n - len(unseen)]]
+        later = rows.lives[young[j[k]]]
         if earlier.later is None and later.earlier is None:
             later.continue_from(earlier)
             found.append(young[j[k]])
@@ -106,8 +109,9 @@ def _likeliest_first(old: Beliefs, new: Beliefs, origin_m: FloatArray) -> list[i
     cover[PLACE, PLACE] += ray[:, None] * ray
     apart, cover = apart.T[near], cover.transpose(2, 0, 1)
     distance2 = (apart[:, None, :] @ np.linalg.inv(cover) @ apart[:, :, None])[:, 0, 0]
-    cost = distance2 + np.linalg.slogdet(cover)[1]
-    within = distance2 <= _GATE2
-    order = cost[within].argsort(kind="stable")
-    chosen: list[int] = near[within][order].tolist()
+    within = (distance2 <= _GATE2).nonzero()[0]
+    if not len(within):
+        return []
+    cost = distance2[within] + np.linalg.slogdet(cover[within])[1]
+    chosen: list[int] = near[within][cost.argsort(kind="stable")].tolist()
     return chosen

@@ -18,7 +18,7 @@ NUMBERS = BELIEFS + 9
 GROUP, LABEL, BORN, SEEN, PLACED, VERDICT, NUMBER = range(7)
 """Rows of `Rows.facts`."""
 OPEN, REAL, GHOST = range(3)
-_TOLD = [0, 1, BELIEFS + 6, *PLACE_COVER, BELIEFS + 7, 2, 3]
+_TOLD = np.array([0, 1, BELIEFS + 6, *PLACE_COVER, BELIEFS + 7, 2, 3])
 
 
 @dataclass(slots=True)

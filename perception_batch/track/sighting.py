@@ -37,7 +37,7 @@ NEAREST_M = 0.5
 _LEAST = np.array([[1e-6], [0.0], [1e-6]])
 """A covariance that a fuser rounds to nothing must not stop the filter: a millimetre at a metre."""
 _NUMBERS = 12
-_FIRST, _SECOND = [0, 0, 1, 2], [0, 1, 1, 2]
+_FIRST, _SECOND = np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def sightings(objects: FusedObjects, placed: IntArray, odom_SE3_base: SE3) -> Si
     views = Views.of(out.place_m, origin[:2, None])
     out.polar[:] = views.polar
     # The entries xx, xy, yy, zz of turn @ own @ turn.T.
-    entries = turn[_FIRST][:, :, None] * turn[_SECOND][:, None]
+    entries = turn.take(_FIRST, 0)[:, :, None] * turn.take(_SECOND, 0)[:, None]
     own = entries.reshape(4, 9) @ own.T
     errors = turn @ shared.transpose(1, 2, 0)  # (2, 3, n)
     off_x, off_y, off_z = errors[:, 0], errors[:, 1], errors[:, 2]
