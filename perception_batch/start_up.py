@@ -87,7 +87,7 @@ def scheduled_as_batch() -> Iterator[None]:
     """Have Linux schedule the calling thread, and those begun meanwhile, as a batch job's (SCHED_BATCH).
 
     One that wakes then does not take the core from another that computes, whose data lie in the core's cache: a third
-    of the switches, and 4 % more images a second on two cores. Nothing is taken from other programs. Where the thread
+    of the switches, and 5 % more images a second on two cores. Nothing is taken from other programs. Where the thread
     was given another policy, or the system has none of this kind, all stays as it is.
     """
     if not hasattr(os, "SCHED_BATCH") or os.sched_getscheduler(0) != os.SCHED_OTHER:
