@@ -238,7 +238,6 @@ def test_damaged_packets(codec: str) -> None:
 def test_no_encoder_leaves_a_real_time_thread() -> None:
     before = os.sched_getscheduler(0)
     packets("av1", count=3)
-    left = {
-        int(task.name): os.sched_getscheduler(int(task.name)) for task in Path("/proc/self/task").iterdir()
-    }
-    assert set(left.values()) == {before}
+    assert os.sched_getscheduler(0) == before
+    left = {os.sched_getscheduler(int(task.name)) for task in Path("/proc/self/task").iterdir()}
+    assert not left & {os.SCHED_FIFO, os.SCHED_RR}  # a run's threads that live on may be a batch job's
