@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from perception_batch import flow
 from perception_batch.calibration import Rig
@@ -68,18 +69,9 @@ def fused_steps(
                     picture = draw(beside.tiles, result)
             yield FusedStep(result, beside.rows, beside.poses, tuple(objects.take_finished()), picture)
 
-    given: list[Detected] = []
-
-    def push() -> list[TimestepResult]:
-        with fuse_stage.measure(len(given)):
-            done = objects.push(given)
-        given.clear()
-        return done
-
-    with flow.closed(source):
+    def given() -> Iterator[Detected]:
         for item in source:
             frame_set = item.step.frame_set
-            status = status_of(item)
             waiting.append(_Companions(item.tiles, settled_rows(item), item.step.poses))
             lidar = {}
             if item.step.sweeps:
@@ -87,22 +79,24 @@ def fused_steps(
                     placed = item.step.base_now_SE3_camera
                     seen = rig_with_lenses(rig, item.step.lenses)
                     lidar = measure_lidar(item.detections, item.image_hw, placed, item.step.sweeps, seen)
-            given.append(
-                Detected(
-                    frame_set.index,
-                    frame_set.stamp_ns,
-                    status,
-                    {name: frame.stamp_ns for name, frame in frame_set.frames.items()},
-                    item.detections,
-                    item.image_hw,
-                    item.step.base_now_SE3_camera,
-                    item.step.ego,
-                    lidar,
-                    item.step.mounts,
-                    item.step.lenses,
-                )
+            yield Detected(
+                frame_set.index,
+                frame_set.stamp_ns,
+                status_of(item),
+                {name: frame.stamp_ns for name, frame in frame_set.frames.items()},
+                item.detections,
+                item.image_hw,
+                item.step.base_now_SE3_camera,
+                item.step.ego,
+                lidar,
+                item.step.mounts,
+                item.step.lenses,
             )
-            if len(given) >= STEPS_AT_ONCE:
-                yield from finished(push())
-        yield from finished(push())
+
+    with flow.closed(source):
+        steps = given()
+        while some := list(islice(steps, STEPS_AT_ONCE)):
+            with fuse_stage.measure(len(some)):
+                done = objects.push(some)
+            yield from finished(done)
         yield from finished(objects.flush())

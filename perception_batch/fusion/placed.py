@@ -49,13 +49,9 @@ class Places:
         lasting = np.empty((2, 3, n))
         np.multiply(views.lasting[::2, None], ray, out=lasting)
         lasting[0, 2] += views.lasting[1]
-        total = jitter + lasting[0, :, None] * lasting[0] + lasting[1, :, None] * lasting[1]
         by_row = np.ascontiguousarray
-        return cls(
-            by_row(views.position_m.T),
-            by_row(total.transpose(2, 0, 1)),
-            by_row(jitter.transpose(2, 0, 1)),
-            by_row(lasting.transpose(2, 0, 1)),
+        return cls.of(
+            by_row(views.position_m.T), by_row(jitter.transpose(2, 0, 1)), by_row(lasting.transpose(2, 0, 1))
         )
 
     def take(self, rows: npt.NDArray[np.int64]) -> Places:
